@@ -1,0 +1,1 @@
+"""Digitdrop: a hot folder for handwritten numbers."""

@@ -1,0 +1,176 @@
+"""The command line: run, read, check, status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from watcher import config
+from watcher.check import check_all
+from watcher.claims import Claims
+from watcher.errors import DigitdropError, Stopped, UsageError
+from watcher.inbox import Inbox, scan
+from watcher.outbox import Outbox, check_folders, summary
+from watcher.results import Delivery, now, to_csv
+from watcher.service import Progress, Service, describe, states
+from watcher.tasks import Job
+from watcher.watch import Watch
+from watcher.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from watcher.config import Settings
+
+log = logging.getLogger("digitdrop")
+
+CONFIG = Path("config.yaml")  # where the settings are, unless --config says otherwise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+        path = arguments.config or (CONFIG if CONFIG.exists() else None)
+        return int(arguments.command(config.load(path), arguments))
+    except DigitdropError as error:
+        print(f"digitdrop: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"digitdrop: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Watch the inbox and deliver until told to stop."""
+    start = time.monotonic()
+    check_folders(settings)
+    outbox = Outbox(settings)
+    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
+        stop = _stop_on_signals(watch)
+        with Workers(settings, claims.lock, stop) as workers:
+            inbox = Inbox(settings, claims, watch, stop)
+            service = Service(workers.model, inbox)
+            service.ready()
+            log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
+            log.info("reading with %s, ready after %.1f s", workers.model, time.monotonic() - start)
+            with Progress(inbox) as progress:
+                for batch in inbox.batches(outbox.finish, service.tell, arguments.once):
+                    begin = time.monotonic()
+                    try:
+                        rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)
+                        if settings.contact_sheet:
+                            workers.sheet(rows, batch.id, outbox.sheet(batch))
+                        outbox.deliver(batch, rows, workers.model)
+                    except OSError as error:  # not the scans' fault: the claim stays, and comes again
+                        service.tell(error)
+                        if arguments.once:
+                            raise
+                    except Stopped:
+                        break
+                    else:
+                        service.delivered(batch.id, rows)
+                        log.info("%s: %s, in %.1f s", batch.id, summary(rows), time.monotonic() - begin)
+    return 0
+
+
+def read(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Read images given on the command line; CSV on stdout."""
+    jobs = [Job(str(path), str(path)) for path in _files(arguments.files)]
+    if arguments.picture is not None:
+        arguments.picture.mkdir(parents=True, exist_ok=True)
+    settings = settings.model_copy(update={"contact_sheet": False})
+    with Workers(settings) as workers:
+        rows = workers.read(jobs, arguments.picture)
+        delivery = Delivery("", workers.model, now(), {})
+    sys.stdout.buffer.write(to_csv(rows, delivery))
+    return 0 if all(row.reading.status != "failed" for row in rows) else 1
+
+
+def check(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Say whether everything is fit to run, and what is in force."""
+    return check_all(settings)
+
+
+def status(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Say what the running watchers are doing."""
+    found = states(settings.inbox)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(state) for state in found], indent=1))
+    elif found:
+        print("\n\n".join(describe(state) for state in found))
+    else:
+        print(f"no watcher is running on {settings.inbox}; start one with 'digitdrop run'")
+    return 0 if found else 1
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    commands = {"run": run, "read": read, "check": check, "status": status}
+    if not argv or (argv[0].startswith("-") and argv[0] not in {"-h", "--help"}):
+        argv = ["run", *argv]
+    if argv[0] not in {*commands, "-h", "--help"}:
+        close = difflib.get_close_matches(argv[0], commands, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"unknown command {argv[0]!r}; {hint}commands are {', '.join(commands)}")
+    parser = _Parser(prog="digitdrop", description="A hot folder for handwritten numbers.")
+    common = _Parser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIG}, if there)")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    parsers = {}
+    for name, command in commands.items():
+        meaning = (command.__doc__ or "").strip()
+        parsers[name] = subparsers.add_parser(name, help=meaning, description=meaning, parents=[common])
+        parsers[name].set_defaults(command=command)
+    parsers["run"].add_argument("--once", action="store_true", help="deliver what is there, then exit")
+    parsers["read"].add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of them")
+    parsers["read"].add_argument("--picture", type=Path, metavar="DIR", help="put annotated pictures here")
+    parsers["status"].add_argument("--json", action="store_true", help="for programs")
+    return parser.parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The images that are meant: files as given, the scans under folders; each once."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += [path / name for name in sorted(scan(path)[0])]
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"{path}: no such file")
+    if not found:
+        raise UsageError(f"no scans in {', '.join(map(str, paths))}")
+    return list(dict.fromkeys(found))
+
+
+def _stop_on_signals(watch: Watch) -> Callable[[], bool]:
+    """Let SIGTERM and SIGINT set a flag that ends the loop; returns the flag."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        watch.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return lambda: bool(received)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

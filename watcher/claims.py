@@ -1,0 +1,207 @@
+"""What was taken out of the inbox and is not yet delivered: the folder inbox/.work, the only memory there is.
+
+    .work/<watcher>.lock         held by a living watcher and its workers
+    .work/<watcher>.json         what it is doing, for `status`
+    .work/<batch>.open/…         scans claimed, to be read; done again after a crash
+    .work/<batch>.done/…         decided: the delivery is durable, what is left is to publish it and to clean up
+
+A batch is named <time>-<number>-<watcher>.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from watcher.results import ISO_8601
+from watcher.tasks import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORK = ".work"
+STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Scans that were claimed together, and are delivered together."""
+
+    id: str
+    work: Path
+
+    @property
+    def open(self) -> Path:
+        """The claim before it is decided."""
+        return self.work / f"{self.id}.open"
+
+    @property
+    def done(self) -> Path:
+        """The claim after it is decided."""
+        return self.work / f"{self.id}.done"
+
+    @property
+    def watcher(self) -> str:
+        """Who claimed it."""
+        return self.id.rsplit("-", 1)[-1]
+
+    @property
+    def received_at(self) -> str:
+        """When it was claimed, UTC, ISO 8601."""
+        return datetime.strptime(self.id.split("-", 1)[0], STAMP).replace(tzinfo=UTC).strftime(ISO_8601)
+
+    def jobs(self) -> list[Job]:
+        """Its scans by name, as the folder holds them."""
+        root = str(self.open)
+        return sorted(
+            (
+                Job(path=(path := os.path.join(folder, name)), name=os.path.relpath(path, root))
+                for folder, _, names in os.walk(root, onerror=_raise)
+                for name in names
+            ),
+            key=lambda job: job.name,
+        )
+
+    def decide(self) -> None:
+        """Commit: from here on the delivery is only published, never made again. The one private commit point."""
+        # First where the scans are, then where they were: a power cut may leave them in both places, never in none.
+        folders = [folder for folder, _, _ in os.walk(self.open, topdown=False, onerror=_raise)]
+        for folder in folders:
+            sync(folder)
+        for folder in folders:
+            source = self.work.parent / os.path.relpath(folder, self.open)
+            if source.is_dir():  # or its user removed it meanwhile
+                sync(source)
+        sync(self.work)
+        os.rename(self.open, self.done)
+        sync(self.work)
+
+    def drop(self) -> None:
+        """Delete the claim of a delivery that is published; where it is gone already, that is fine."""
+        if self.done.exists():
+            shutil.rmtree(self.done)
+
+
+class Claims:
+    """The claims of this watcher, and of those that died."""
+
+    def __init__(self, inbox: Path) -> None:
+        self.work = inbox / WORK
+        self.id = ""
+        self.locks: dict[str, int] = {}  # watcher → open lock file; ours, and those of the dead that we took over
+        self._count = 0
+
+    def __enter__(self) -> Claims:
+        self.ensure()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        own = self.locks.pop(self.id)
+        # With claims left the lock file stays, free: whoever comes next takes them over.
+        if not any(batch.watcher == self.id for batch in self._batches(".open", ".done")):
+            _forget(self.work, self.id)
+        os.close(own)
+
+    @property
+    def lock(self) -> int:
+        """Our own lock, as a file descriptor."""
+        return self.locks[self.id]
+
+    @property
+    def report(self) -> Path:
+        """Where this watcher says what it is doing."""
+        return self.work / f"{self.id}.json"
+
+    def ensure(self) -> None:
+        """Make sure that our lock is there, also in an inbox that was replaced by a new one."""
+        if self.id and _is_at(self.lock, self.work / f"{self.id}.lock"):
+            return
+        self.work.mkdir(exist_ok=True)
+        while True:
+            name = secrets.token_hex(2)
+            try:
+                lock = os.open(self.work / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except FileExistsError:
+                continue
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.id, self.locks[name] = name, lock
+            return
+
+    def new(self) -> Batch:
+        """An empty claim of our own."""
+        self._count += 1
+        batch = Batch(f"{datetime.now(UTC).strftime(STAMP)}-{self._count:06d}-{self.id}", self.work)
+        batch.open.mkdir()
+        return batch
+
+    def undecided(self) -> list[Batch]:
+        """Our batches that are to be read, oldest first."""
+        return [batch for batch in self._batches(".open") if batch.watcher in self.locks]
+
+    def decided(self) -> list[Batch]:
+        """Our batches that are to be published and cleaned up, oldest first."""
+        return [batch for batch in self._batches(".done") if batch.watcher in self.locks]
+
+    def adopt(self) -> list[str]:
+        """Take over the claims of watchers that live no more; returns who they were."""
+        owners = {path.stem for path in self.work.glob("*.lock")} | {b.watcher for b in self._batches(".open", ".done")}
+        return [owner for owner in sorted(owners - self.locks.keys()) if self._take(owner)]
+
+    def release(self) -> None:
+        """Let go of the dead whose claims are all delivered."""
+        busy = {batch.watcher for batch in self._batches(".open", ".done")}
+        for owner in [owner for owner in self.locks if owner != self.id and owner not in busy]:
+            _forget(self.work, owner)
+            os.close(self.locks.pop(owner))
+
+    def _take(self, owner: str) -> bool:
+        path = self.work / f"{owner}.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # alive
+            os.close(lock)
+            return False
+        if not _is_at(lock, path):  # somebody was quicker, and is done with it
+            os.close(lock)
+            return False
+        self.locks[owner] = lock
+        return True
+
+    def _batches(self, *endings: str) -> Iterator[Batch]:
+        for name in sorted(os.listdir(self.work)):
+            stem, ending = os.path.splitext(name)
+            if ending in endings:
+                yield Batch(stem, self.work)
+
+
+def sync(path: Path | str) -> None:
+    """Make a file's bytes, or a folder's names, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _forget(work: Path, owner: str) -> None:
+    for ending in ("json", "lock"):
+        (work / f"{owner}.{ending}").unlink(missing_ok=True)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,127 @@
+"""Settings, read once from one YAML file and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from watcher.errors import ConfigError
+
+Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class Batch(_Section):
+    """How many scans make a batch, and how long the first one waits for more."""
+
+    size: Annotated[int, Field(ge=1, le=10_000)] = 256
+    wait: Seconds = 0.2
+
+
+class Accept(_Section):
+    """The share of wrong values that accepted rows may hold."""
+
+    max_error: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+
+
+class Limits(_Section):
+    """What one scan may cost: bytes, pixels of a page, seconds, and bytes of a worker's address space."""
+
+    bytes: Count = 50_000_000
+    pixels: Count = 40_000_000
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    # A worker has some 400 MB of address space before it opens the first scan.
+    memory: Annotated[int, Field(ge=600_000_000)] = 1_000_000_000
+
+
+class Settings(_Section):
+    """Everything that can be set; `config.yaml` says what each is for."""
+
+    inbox: Annotated[Path, Field(strict=False)] = Path("inbox")
+    outbox: Annotated[Path, Field(strict=False)] = Path("outbox")
+    model: Annotated[Path, Field(strict=False)] = Path("model")
+    settle: Seconds = 2.0
+    patience: Seconds = 60.0
+    batch: Batch = Batch()
+    watch: Literal["auto", "events", "scan"] = "auto"
+    scan_every: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    originals: Literal["keep", "delete"] = "keep"
+    thumbnails: Literal["all", "review", "none"] = "all"
+    contact_sheet: bool = True
+    accept: Accept = Accept()
+    limits: Limits = Limits()
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from `path`, or the defaults where None; relative folders are relative to its folder.
+
+    Raises ConfigError, with one line for each wrong key.
+    """
+    values: object = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; name the configuration with --config") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if values is None:  # an empty file: all defaults
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: should hold 'key: value' lines, not a {type(values).__name__}")
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
+    base = path.parent.absolute() if path is not None else Path.cwd()
+    resolved = settings.model_copy(update={key: base / getattr(settings, key) for key in ("inbox", "outbox", "model")})
+    _check_folders(resolved)
+    if "model" not in values and not resolved.model.exists():
+        # Installed from a wheel there is no model/ beside the configuration: the wheel carries its own.
+        resolved = resolved.model_copy(update={"model": Path(__file__).with_name("model")})
+    return resolved
+
+
+def worker_count(settings: Settings) -> int:
+    """The number of worker processes: as set, or one for each processor this process may use."""
+    return settings.workers or len(os.sched_getaffinity(0))
+
+
+def _check_folders(settings: Settings) -> None:
+    inbox, outbox = settings.inbox.resolve(), settings.outbox.resolve()
+    if inbox == outbox or inbox in outbox.parents or outbox in inbox.parents:
+        raise ConfigError(
+            f"inbox {settings.inbox} and outbox {settings.outbox} lie within each other; give each a folder of its own"
+        )
+
+
+def _explain(problem: object) -> str:
+    """One line for one of pydantic's errors: the key, its value, and what it should be."""
+    assert isinstance(problem, dict)
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys(section: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for name in section:
+        inner = model.model_fields[str(name)].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,249 @@
+"""The inbox as a stream of batches: scan the folder, wait for files to settle, claim them by rename."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from watcher.decode import complete
+from watcher.settle import Settling, Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from watcher.claims import Batch, Claims
+    from watcher.config import Settings
+    from watcher.watch import Watch
+
+log = logging.getLogger(__name__)
+
+# What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
+IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
+EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
+BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
+
+
+class Inbox:
+    """What is in the folder, what it waits for, and what comes out of it as batches."""
+
+    def __init__(self, settings: Settings, claims: Claims, watch: Watch, stop: Callable[[], bool]) -> None:
+        self.root = settings.inbox
+        self.settings = settings
+        self.claims = claims
+        self.watch = watch
+        self.stop = stop
+        self.settling = Settling(settings.settle)
+        self.held: dict[str, str] = {}  # settled files that are not taken, and why
+        self.other = 0  # files whose names are not a scan's: left alone
+        self.backlog = 0  # settled files that wait to be claimed
+        self.in_flight = 0  # scans of the batch that was handed out last
+        self._took = 0.0  # seconds that the last scan took
+
+    def batches(
+        self, finish: Callable[[Batch], None], trouble: Callable[[OSError | None], None], once: bool = False
+    ) -> Iterator[Batch]:
+        """Yield claimed batches until told to stop; with `once`, until nothing is left that could be read.
+
+        What was claimed earlier and not delivered comes first, and comes again until it is. Decided batches go to
+        `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again.
+        """
+        pause = BACK_OFF[0]
+        while not self.stop():
+            try:
+                self.claims.ensure()
+                self.watch.check()
+                self.claims.adopt()
+                for batch in self.claims.decided():
+                    finish(batch)
+                for batch in self.claims.undecided():
+                    yield from self._hand_out(batch)
+                if not self.claims.undecided():
+                    self.claims.release()
+                    yield from self._fresh()
+                if self.claims.undecided():  # could not be delivered, and `trouble` was told
+                    self._pause(pause)
+                    pause = min(2 * pause, BACK_OFF[1])
+                    continue
+                trouble(None)
+                pause = BACK_OFF[0]
+                if once and len(self.settling) == len(self.held):
+                    return
+                self._rest()
+            except OSError as error:
+                trouble(error)
+                if once:
+                    raise
+                self._pause(pause)
+                pause = min(2 * pause, BACK_OFF[1])
+
+    def _fresh(self) -> Iterator[Batch]:
+        """Claim what has settled, batch by batch; the folder is looked at again after `scan_every` at the latest."""
+        size, wait = self.settings.batch.size, self.settings.batch.wait
+        settled = self._look()
+        due = self.settling.due(time.monotonic())
+        if 0 < len(settled) < size and due is not None and due <= wait:
+            self.watch.wait(wait)
+            settled = self._look()
+        deadline = time.monotonic() + self.settings.scan_every
+        while settled and not self.stop() and time.monotonic() < deadline:
+            batch = self._claim(list(itertools.islice(settled.items(), size)))
+            settled = dict(itertools.islice(settled.items(), size, None))
+            self.backlog = len(settled)
+            if batch is not None:
+                yield from self._hand_out(batch)
+                if batch.open.exists():
+                    return
+
+    def _hand_out(self, batch: Batch) -> Iterator[Batch]:
+        self.in_flight = len(batch.jobs())
+        yield batch
+        self.in_flight = 0
+
+    def _look(self) -> dict[str, float]:
+        """Scan the folder; the files that settled, and for how many seconds."""
+        start = time.monotonic()
+        seen, self.other = scan(self.root)
+        settled = self.settling.observe(seen, now := time.monotonic())
+        self._took = now - start
+        self.held = {name: why for name, why in self.held.items() if name in settled}
+        self.backlog = len(settled) - len(self.held)
+        return settled
+
+    def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
+        """Move files into a claim of our own; None where none of them could be taken."""
+        batch: Batch | None = None
+        for name, quiet in settled:
+            with_patience = quiet >= self.settings.patience
+            try:
+                why = ready(self.root / name, self.settling.signature(name), with_patience)
+                if why:
+                    self._hold(name, why)
+                    continue
+                batch = batch or self.claims.new()
+                target = batch.open / name
+                if "/" in name:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(self.root / name, target)
+            except FileNotFoundError:
+                continue  # its user took it back: no row, no error
+            if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
+                _put_back(target, self.root / name)
+        if batch is not None and not batch.jobs():
+            _remove_empty(batch.open)
+            return None
+        return batch
+
+    def _hold(self, name: str, why: str) -> None:
+        if why == "no permission to read it" and self.held.get(name) != why:
+            log.warning("%s: %s; it stays in the inbox until that is put right", name, why)
+        self.held[name] = why
+
+    def _rest(self) -> None:
+        """Wait for an event, for the next file to settle, or for the timer."""
+        # A large folder is looked at less often, so that looking takes a tenth of the time at most.
+        self._pause(min(10 * self._took, self.settings.scan_every))
+        due = self.settling.due(time.monotonic())
+        self.watch.wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, whatever events come; only being told to stop ends it."""
+        end = time.monotonic() + seconds
+        while not self.stop() and (left := end - time.monotonic()) > 0:
+            self.watch.wait(left)
+
+
+def scan(root: Path) -> tuple[dict[str, Signature], int]:
+    """The regular files under a folder that are meant for us, by relative path; and how many others there are."""
+    seen: dict[str, Signature] = {}
+    other = 0
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(root / folder))
+        except FileNotFoundError:
+            if not folder:
+                raise
+            continue  # removed while we looked
+        for entry in entries:
+            if entry.name.startswith(IGNORED):
+                continue
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
+                other += 1
+            else:
+                try:
+                    seen[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue
+    return seen, other
+
+
+def ready(path: Path, signature: Signature, patient: bool) -> str:
+    """Why a settled file should not be taken yet; empty where it should.
+
+    `patient`: it was waited for long enough, so that an incomplete file is taken as it is.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return "no permission to read it"
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "became a symbolic link"
+        raise
+    try:
+        if Signature(*_signature(os.fstat(fd))) != signature:
+            return "changed"
+        if written_by_others(fd):
+            return "open for writing"
+        if patient:
+            return ""
+        head, tail = os.pread(fd, EDGE, 0), os.pread(fd, EDGE, max(0, signature.size - EDGE))
+        data = head if signature.size <= EDGE else head + tail
+        # Room made in advance reads as zeros until it is filled.
+        if not complete(data, signature.size) or not any(tail[-64:]):
+            return "incomplete"
+        return ""
+    finally:
+        os.close(fd)
+
+
+def written_by_others(fd: int) -> bool:
+    """Whether some process has the file open for writing, where the system can tell (fcntl(2), F_SETLEASE)."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when somebody opens it while we look
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        # EAGAIN is the answer; anything else (not ours, a file system without leases) is no answer.
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _put_back(target: Path, source: Path) -> None:
+    """Undo a claim of a file that was replaced in the last moment: it has to settle as what it is now."""
+    try:
+        os.link(target, source)  # unlike a rename, never over a newer one
+    except FileExistsError:
+        return  # two came in quick succession: this one was renamed in whole, and is read
+    os.unlink(target)
+
+
+def _remove_empty(folder: Path) -> None:
+    for path, _, _ in os.walk(folder, topdown=False):
+        os.rmdir(path)

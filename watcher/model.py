@@ -1,0 +1,167 @@
+"""The saved network and its card: checked against each other, then ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from watcher.errors import ModelError
+from watcher.normalise import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SERVES = "digits.tflite"
+CONFIDENCE = 0.95  # of the guarantee behind a threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a saved network: the contract between who trained it and who serves it."""
+
+    file: Path  # the network itself
+    name: str  # as in the rows: the recipe and the start of the file's SHA-256
+    classes: tuple[str, ...]
+    temperature: float
+    curve: tuple[tuple[float, int, int], ...]  # threshold, held-back images that reach it, wrong ones among them
+
+    def threshold(self, max_error: float) -> float:
+        """The lowest confidence at which at most `max_error` of the values are wrong, at 95% confidence.
+
+        Fixed-sequence testing from the safest threshold down (Learn then Test, Angelopoulos et al. 2021): each step is
+        an exact binomial test, and the first that fails ends it, so that no correction for the number of steps is
+        due. Above 1, which no confidence reaches, where the calibration data cannot support the promise.
+        """
+        lowest = math.inf
+        for threshold, accepted, errors in self.curve:
+            if binomial_tail(0, accepted, max_error) > 1 - CONFIDENCE:
+                continue  # too few to pass even without an error: no test, so none that could fail
+            if binomial_tail(errors, accepted, max_error) > 1 - CONFIDENCE:
+                break
+            lowest = threshold
+        return lowest
+
+
+def binomial_tail(errors: int, trials: int, rate: float) -> float:
+    """The probability of at most `errors` in `trials`, each with probability `rate`."""
+    return math.fsum(
+        math.exp(
+            math.lgamma(trials + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(trials - k + 1)
+            + k * math.log(rate)
+            + (trials - k) * math.log1p(-rate)
+        )
+        for k in range(errors + 1)
+    )
+
+
+def read_card(model: Path) -> Card:
+    """Check the network at `model` against its card.
+
+    `model` is a folder with card.json, or a .keras file beside its card. Raises ModelError.
+    """
+    keras = model.suffix == ".keras"
+    folder = model.parent if keras else model
+    path = folder / "card.json"
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        file = folder / (model.name if keras else SERVES)
+        expected = str(card["files"][file.name]["sha256"])
+        actual = hashlib.sha256(file.read_bytes()).hexdigest()
+        read = Card(
+            file=file,
+            name=f"{card['recipe']}-{actual[:8]}",
+            classes=tuple(str(name) for name in card["classes"]),
+            temperature=float(card["calibration"]["temperature"]),
+            curve=tuple((float(t), int(n), int(e)) for t, n, e in card["calibration"]["curve"]),
+        )
+        normaliser = int(card["normaliser"])
+    except OSError as error:
+        raise ModelError(
+            f"model: {error.filename}: {error.strerror}; "
+            "train one with 'make train', or set model: to a folder with a card.json"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"model: {path} is not a model card ({error!r}); make the model again with 'make train'"
+        ) from error
+    if actual != expected:
+        raise ModelError(
+            f"model: {file} has SHA-256 {actual[:12]}…, its card says {expected[:12]}…; "
+            "put back the file that belongs to the card, or train again"
+        )
+    if normaliser != VERSION:
+        raise ModelError(
+            f"model: {file} was trained for normaliser {normaliser}, this program has {VERSION}; "
+            "train again with 'make train'"
+        )
+    return read
+
+
+def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → calibrated probabilities (n, classes).
+
+    Raises ModelError.
+    """
+    card = read_card(model)
+    raw = _keras(card.file) if card.file.suffix == ".keras" else _litert(card.file)
+    classes = raw(np.zeros((1, 28, 28, 1), np.float32)).shape[-1]
+    if classes != len(card.classes):
+        raise ModelError(f"model: {card.file} has {classes} outputs, its card names {len(card.classes)} classes")
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not len(images):
+            return np.zeros((0, classes), np.float32)
+        # Temperature scaling (Guo et al. 2017) of the logits, which are the log-probabilities up to a constant.
+        logits = np.log(np.maximum(raw(images[..., None]), 1e-30)) / card.temperature
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probabilities
+
+    return card, predict
+
+
+def _litert(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - not needed where a .keras file serves
+
+    # Two threads are slower than one for a network this small, and there is a worker for each processor.
+    interpreter = Interpreter(model_content=file.read_bytes(), num_threads=1)
+    inputs, outputs = (
+        interpreter.get_input_details()[0]["index"],
+        interpreter.get_output_details()[0]["index"],
+    )
+
+    def raw(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        interpreter.resize_tensor_input(inputs, images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(inputs, images)
+        interpreter.invoke()
+        result: NDArray[np.float32] = interpreter.get_tensor(outputs)
+        return result
+
+    return raw
+
+
+def _keras(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    try:
+        import keras  # noqa: PLC0415 - TensorFlow is loaded only for a .keras file
+    except ImportError as error:
+        raise ModelError(
+            f"model: {file} needs TensorFlow; install digitdrop[train], or set model: to the folder with {SERVES}"
+        ) from error
+    network = keras.models.load_model(file, compile=False)  # safe: the card pins its SHA-256
+
+    def raw(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = network.predict(images, verbose=0)
+        return result
+
+    return raw

@@ -1,0 +1,134 @@
+"""Deliveries: staged out of sight, made durable, decided, published in one rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from watcher.claims import WORK, sync
+from watcher.errors import ConfigError
+from watcher.results import Delivery, to_csv, to_datapackage, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from watcher.claims import Batch
+    from watcher.config import Settings
+    from watcher.results import Row
+
+STAGING = ".staging"
+
+
+class Outbox:
+    """The folder that downstream picks up from; a delivery in it is whole and never changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.root = settings.outbox
+        self.staging = self.root / STAGING
+
+    def stage(self, batch: Batch) -> Path:
+        """An empty stage for a batch; what an earlier try left there is wiped."""
+        stage = self.staging / batch.id
+        if stage.exists():
+            shutil.rmtree(stage)
+        stage.mkdir(parents=True)
+        return stage
+
+    def sheet(self, batch: Batch) -> Path:
+        """Where the contact sheet of a batch belongs."""
+        return self.staging / batch.id / "contact-sheet.png"
+
+    def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
+        """Complete the stage, make it durable, decide, publish."""
+        stage = self.staging / batch.id
+        paths = {job.name: job.path for job in batch.jobs()}
+        for name, folder in self._originals(rows).items():
+            _link(paths[name], stage / folder / name)
+        _check_unchanged(rows, paths)
+        delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
+        (stage / "results.csv").write_bytes(to_csv(rows, delivery))
+        (stage / "results.json").write_bytes(to_json(rows, delivery))
+        (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
+        sync_tree(stage)
+        sync(self.staging)
+        sync(self.root)
+        batch.decide()
+        self.finish(batch)
+
+    def finish(self, batch: Batch) -> None:
+        """Publish a decided batch, unless that was done before, and clean up after it.
+
+        A stage that is gone was published; what downstream did with it since is none of our business.
+        """
+        if not self.staging.is_dir():
+            # An outbox that is not mounted looks like one from which all was published.
+            raise FileNotFoundError(
+                errno.ENOENT, "has gone with a delivery in it; is the outbox mounted?", self.staging
+            )
+        stage = self.staging / batch.id
+        if stage.exists():
+            os.rename(stage, self.root / batch.id)
+            sync(self.root)
+            sync(self.staging)
+        batch.drop()
+
+    def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
+        """Which scans go into the delivery, and into which folder of it."""
+        failed = {row.name for row in rows if row.reading.status == "failed"}
+        kept = {row.name: "scans" for row in rows} if self.settings.originals == "keep" else {}
+        return kept | dict.fromkeys(failed, "failed")
+
+
+def check_folders(settings: Settings) -> None:
+    """Refuse folders that will not do, and make what is ours in them. Raises ConfigError."""
+    for key, ours in (("inbox", WORK), ("outbox", STAGING)):
+        folder: Path = getattr(settings, key)
+        if not folder.is_dir():
+            raise ConfigError(f"{key}: {folder} is not a folder; make it, or set {key}: in the configuration")
+        try:
+            (folder / ours).mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder / ours):
+                pass
+        except OSError as error:
+            raise ConfigError(f"{key}: {folder} cannot be written: {error.strerror}") from error
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A batch in a few words."""
+    counts = Counter(row.reading.status for row in rows)
+    told = [f"{counts[status]} {status}" for status in ("accepted", "review", "blank", "failed") if counts[status]]
+    return f"{len({row.name for row in rows})} scans: {', '.join(told)}"
+
+
+def sync_tree(root: Path) -> None:
+    """Make all files and folders under `root` durable, in one round at the end: one by one, the disk is waited for."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            sync(os.path.join(folder, name))
+        sync(folder)
+
+
+def _link(source: str, target: Path) -> None:
+    """Put a scan into the stage: the same file under a second name, or a copy where that cannot be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        # Another file system, one without hard links, one link too many, or a file of another user's.
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+        shutil.copy2(source, target)
+
+
+def _check_unchanged(rows: Sequence[Row], paths: dict[str, str]) -> None:
+    """The originals are what was read: a rename does not stop a writer that has the file open."""
+    for row in rows:
+        status = os.stat(paths[row.name])
+        if (status.st_size, status.st_mtime_ns) != row.stamp:
+            raise BlockingIOError(errno.EAGAIN, "is still being written", paths[row.name])

@@ -1,0 +1,204 @@
+"""One slice of scans, straight through: decode → find the ink → normalise → network → reading → picture.
+
+It knows nothing of inbox and outbox, so that the workers, `read` and `train evaluate` all run the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from watcher import model
+from watcher.decode import decode
+from watcher.normalise import normalise
+from watcher.reading import Reading, blank, failed, read_digit
+from watcher.results import Row, escape, now
+from watcher.tasks import Fault, Job
+from watcher.thumbnail import Painter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from watcher.config import Settings
+    from watcher.decode import Page
+    from watcher.normalise import Ink
+
+NAME_MAX = 255  # bytes of a file name on the usual file systems
+
+
+@dataclass(slots=True)
+class Sheet:
+    """One page on its way through."""
+
+    job: Job
+    page: int
+    sha256: str
+    stamp: tuple[int, int]
+    pixels: Page | None = None
+    ink: Ink | None = None
+    reading: Reading | None = None
+    detail: str = ""
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long a step took."""
+        start = time.perf_counter()
+        yield
+        self.milliseconds[step] = (time.perf_counter() - start) * 1000
+
+
+class Reader:
+    """What a process keeps from slice to slice: the settings, the network, the painter."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Each worker is one of several processes: threads of its own would only fight over the processors.
+        cv2.setNumThreads(1)
+        self.settings = settings
+        self.card, self.predict = model.load(settings.model)
+        self.threshold = self.card.threshold(settings.accept.max_error)
+        self.painter = Painter()
+
+    def read(
+        self, jobs: Sequence[Job], pictures: Path | None, at: Callable[[int], object] = lambda _: None
+    ) -> list[Row]:
+        """Read scans and draw their thumbnails under `pictures`; one row a page, in the order of `jobs`.
+
+        `at` is told the index of the job in hand, or -1 where a step serves several. An OSError is the environment's
+        fault, not a scan's, and is raised.
+        """
+        rows: list[Row] = []
+        waiting: list[Sheet] = []
+        pixels = 0
+        for index, job in enumerate(jobs):
+            at(index)
+            for sheet in self._open(job):
+                waiting.append(sheet)
+                pixels += sheet.pixels.size if sheet.pixels is not None else 0
+                if pixels > self.settings.limits.pixels:  # large pages are not hoarded
+                    rows += self._finish(waiting, pictures)
+                    waiting, pixels = [], 0
+        at(-1)
+        return rows + self._finish(waiting, pictures)
+
+    def _open(self, job: Job) -> Iterator[Sheet]:
+        start = time.perf_counter()
+        data, sha256, stamp = read_whole(job.path, 0 if job.fault else self.settings.limits.bytes)
+        pages: Iterable[Page | Fault] = (
+            [job.fault] if job.fault else [data] if isinstance(data, Fault) else decode(data, self.settings.limits)
+        )
+        for number, page in enumerate(pages, start=1):
+            sheet = Sheet(job, number, sha256, stamp)
+            sheet.milliseconds["decode"] = (time.perf_counter() - start) * 1000
+            if isinstance(page, Fault):
+                sheet.reading, sheet.detail = failed(page.reason), page.detail
+            else:
+                sheet.pixels = page
+                with sheet.timed("normalise"):
+                    sheet.ink = normalise(page)
+                if sheet.ink is None:
+                    sheet.reading = blank()
+            yield sheet
+            start = time.perf_counter()
+
+    def _finish(self, sheets: Sequence[Sheet], pictures: Path | None) -> list[Row]:
+        self._predict([sheet for sheet in sheets if sheet.ink is not None])
+        return [self._row(sheet, pictures) for sheet in sheets]
+
+    def _predict(self, sheets: Sequence[Sheet]) -> None:
+        if not sheets:
+            return
+        start = time.perf_counter()
+        images = [sheet.ink.image for sheet in sheets if sheet.ink is not None]
+        probabilities = self.predict(np.stack(images))
+        share = (time.perf_counter() - start) * 1000 / len(sheets)
+        for sheet, row in zip(sheets, probabilities, strict=True):
+            assert sheet.ink is not None
+            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.threshold)
+            sheet.milliseconds["predict"] = share
+
+    def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
+        reading = sheet.reading
+        assert reading is not None
+        name, tile = "", b""
+        wanted = self.settings.thumbnails
+        with sheet.timed("draw"):
+            if pictures is not None and (wanted == "all" or (wanted == "review" and reading.status != "accepted")):
+                name = thumbnail_name(sheet.job.name, sheet.page)
+                write(
+                    pictures / name,
+                    self.painter.thumbnail(sheet.pixels, sheet.ink, reading, escape(sheet.job.name)),
+                )
+            if pictures is not None and self.settings.contact_sheet:
+                tile = self.painter.tile(sheet.pixels)
+        height, width = sheet.pixels.shape[:2] if sheet.pixels is not None else (0, 0)
+        return Row(
+            name=sheet.job.name,
+            page=sheet.page,
+            reading=reading,
+            sha256=sheet.sha256,
+            stamp=sheet.stamp,
+            width=width,
+            height=height,
+            thumbnail=name,
+            read_at=now(),
+            detail=sheet.detail,
+            milliseconds=sheet.milliseconds,
+            tile=tile,
+        )
+
+
+def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, int]]:
+    """The bytes of a file that nobody writes to, or why they are too many; their SHA-256; their size and date (ns).
+
+    Raises OSError; EAGAIN where the file changed meanwhile, as a rename does not stop a writer that has it open.
+    """
+    with open(path, "rb") as file:
+        before = os.fstat(file.fileno())
+        data: bytes | Fault
+        if before.st_size > limit:
+            data = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            data = file.read()
+            sha256 = hashlib.sha256(data).hexdigest()
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+        ) or file.tell() != after.st_size:
+            raise BlockingIOError(errno.EAGAIN, "is still being written", path)
+    return data, sha256, (after.st_size, after.st_mtime_ns)
+
+
+def thumbnail_name(name: str, page: int) -> str:
+    """Where the thumbnail of a page lies in a delivery: printable, unlike any other's, short enough to be a file."""
+    tail = f".{page}.png" if page > 1 else ".png"
+    parts = [_fit(part, "") for part in name.split("/")]
+    return "/".join(["thumbnails", *parts[:-1], _fit(name.rsplit("/", 1)[-1], tail)])
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whose folders may not be there yet."""
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _fit(part: str, tail: str) -> str:
+    text = escape(part)
+    if len((text + tail).encode()) <= NAME_MAX:
+        return text + tail
+    mark = "~" + hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
+    return text.encode()[: NAME_MAX - len((mark + tail).encode())].decode(errors="ignore") + mark + tail

@@ -1,0 +1,227 @@
+"""Rows, and the three files that hold them: results.csv, results.json and datapackage.json."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from watcher.reading import Reading
+
+ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was read from one page of one scan, before it belongs to a delivery."""
+
+    name: str  # the scan's path under the inbox, as the file system has it (surrogate-escaped)
+    page: int  # from 1
+    reading: Reading
+    sha256: str = ""
+    stamp: tuple[int, int] = (0, 0)  # size and date (ns) of the file that was read
+    width: int = 0
+    height: int = 0
+    thumbnail: str = ""  # path in the delivery
+    read_at: str = ""
+    field: str = ""
+    detail: str = ""  # what the decoder said of a scan that failed
+    milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    tile: bytes = b""  # the crop as a small PNG, for the contact sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What holds for all rows of one delivery."""
+
+    batch: str
+    model: str
+    received_at: str
+    settings: Mapping[str, Any]
+
+
+# Column, Table Schema type, further keys, meaning. The one place that says what results.csv holds.
+COLUMNS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
+    ("batch", "string", {"required": True}, "the delivery, also the name of its folder"),
+    (
+        "file",
+        "string",
+        {"required": True},
+        "path under the inbox; odd characters as \\xhh or \\uhhhh, a backslash as \\\\",
+    ),
+    ("page", "integer", {"required": True, "minimum": 1}, "page of the scan, from 1"),
+    ("field", "string", {}, "name of the field rule that the path matches"),
+    (
+        "status",
+        "string",
+        {"required": True, "enum": ["accepted", "review", "blank", "failed"]},
+        "accepted: use it; review: a person should look; blank: nothing written; failed: not readable",
+    ),
+    (
+        "value",
+        "string",
+        {"pattern": "[0-9]*"},
+        "the digits, as text because leading zeros count; best guess in review",
+    ),
+    ("confidence", "number", {"minimum": 0, "maximum": 1}, "probability that the value is right"),
+    (
+        "digit_confidences",
+        "string",
+        {"pattern": "([01]\\.[0-9]+( [01]\\.[0-9]+)*)?"},
+        "one for each digit, by spaces",
+    ),
+    ("reason", "string", {"pattern": "[a-z_]*(:.*)?"}, "why not accepted, a short code"),
+    ("alternative", "string", {"pattern": "[0-9]*"}, "the next best value"),
+    ("sha256", "string", {"required": True, "pattern": "[0-9a-f]{64}"}, "of the scan's bytes"),
+    ("width", "integer", {"minimum": 0}, "of the page, in pixels; empty where it could not be decoded"),
+    ("height", "integer", {"minimum": 0}, "of the page, in pixels; empty where it could not be decoded"),
+    ("thumbnail", "string", {}, "annotated picture, path in the delivery"),
+    ("model", "string", {"required": True}, "the network that read it"),
+    ("received_at", "datetime", {"required": True}, "when the scan was taken from the inbox, UTC"),
+    ("read_at", "datetime", {"required": True}, "when it was read, UTC"),
+)
+
+# C0, C1 and lone surrogates break files; line, paragraph and direction marks make a name look like another.
+_ODD = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+
+
+def escape(name: str) -> str:
+    r"""A file name as printable text that no spreadsheet runs; `unescape` gives it back.
+
+    Bytes that are no UTF-8 and control characters become \xhh, direction and line marks \uhhhh, a backslash two.
+    A first character that makes a cell a formula (= + - @) is escaped too.
+    """
+    text = _ODD.sub(lambda match: _code(match[0]), name)
+    return _code(text[0]) + text[1:] if text[:1] in {"=", "+", "-", "@"} else text
+
+
+def unescape(text: str) -> str:
+    """The name, surrogate-escaped as the file system has it, that `escape` made `text` of."""
+
+    def char(match: re.Match[str]) -> str:
+        code = match[1]
+        if code == "\\":
+            return "\\"
+        number = int(code[1:], 16)
+        # \x80 and up stand for raw bytes, which Python keeps as surrogates; real C1 characters are written \u00hh.
+        return chr(0xDC00 + number) if code[0] == "x" and number >= 0x80 else chr(number)
+
+    return _ESCAPE.sub(char, text)
+
+
+def to_csv(rows: Sequence[Row], delivery: Delivery) -> bytes:
+    """results.csv: RFC 4180, UTF-8, a header and one line a row."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(name for name, *_ in COLUMNS)
+    writer.writerows([_text(cell) for cell in cells(row, delivery).values()] for row in rows)
+    return text.getvalue().encode()
+
+
+def to_json(rows: Sequence[Row], delivery: Delivery) -> bytes:
+    """results.json: the same rows in full, with the model and the settings in force."""
+    document = {
+        "batch": delivery.batch,
+        "model": delivery.model,
+        "received_at": delivery.received_at,
+        "settings": delivery.settings,
+        "counts": dict(Counter(row.reading.status for row in rows)),
+        "rows": [
+            cells(row, delivery)
+            | {
+                "digits": [
+                    {
+                        "value": digit.value,
+                        "confidence": round(digit.confidence, 6),
+                        "box": digit.box,
+                        "alternatives": [[value, round(p, 6)] for value, p in digit.alternatives],
+                    }
+                    for digit in row.reading.digits
+                ],
+                "detail": escape(row.detail),
+                "milliseconds": {step: round(ms, 3) for step, ms in row.milliseconds.items()},
+            }
+            for row in rows
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def to_datapackage(batch: str) -> bytes:
+    """datapackage.json: a Frictionless Table Schema of results.csv."""
+    fields = [
+        {"name": name, "type": kind, "description": meaning, **({"constraints": dict(more)} if more else {})}
+        for name, kind, more, meaning in COLUMNS
+    ]
+    document = {
+        "profile": "tabular-data-package",
+        "name": f"digitdrop-{batch.lower()}",
+        "resources": [
+            {
+                "profile": "tabular-data-resource",
+                "name": "results",
+                "path": "results.csv",
+                "format": "csv",
+                "mediatype": "text/csv",
+                "encoding": "utf-8",
+                "schema": {"fields": fields, "missingValues": [""], "primaryKey": ["file", "page"]},
+            }
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def cells(row: Row, delivery: Delivery) -> dict[str, str | int | float | None]:
+    """A row by column; None where there is nothing to say."""
+    reading = row.reading
+    read = reading.status in {"accepted", "review"} and bool(reading.digits)
+    values = (
+        delivery.batch,
+        escape(row.name),
+        row.page,
+        row.field,
+        reading.status,
+        reading.value,
+        round(reading.confidence, 6) if read else None,
+        " ".join(f"{digit.confidence:.4f}" for digit in reading.digits),
+        reading.reason,
+        reading.alternative,
+        row.sha256,
+        row.width or None,
+        row.height or None,
+        row.thumbnail,
+        delivery.model,
+        delivery.received_at,
+        row.read_at,
+    )
+    return dict(zip((name for name, *_ in COLUMNS), values, strict=True))
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).strftime(ISO_8601)
+
+
+def _text(cell: str | int | float | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+
+
+def _code(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    number = ord(char)
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}"

@@ -1,0 +1,64 @@
+"""What the daemon and its workers say to each other."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from watcher.results import Row
+
+NOTE = struct.Struct("=i")  # the index of the scan in hand, which a worker notes where its death does not wipe it
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a scan was not read: the short code of its row, and words for a person."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One scan to read: where its bytes lie, its name in the rows, and what it did when it was tried."""
+
+    path: str
+    name: str
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Task: read these scans and draw their thumbnails under `pictures`. Answer: their rows, or Broken."""
+
+    jobs: Sequence[Job]
+    pictures: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Task: draw the contact sheet of these rows into `path`. Answer: None, or Broken."""
+
+    rows: Sequence[Row]
+    title: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker is warm, and serves this network."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A task was not done: which of its scans was in hand (-1: several), and what happened."""
+
+    index: int
+    fault: Fault

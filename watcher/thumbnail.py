@@ -1,0 +1,642 @@
+"""What people look at: an annotated picture of each page and the contact sheet of a batch.
+
+Set and drawn on matplotlib's Agg renderer without pyplot or a Figure. Letters are rasterised once and kept: laying
+out every line afresh would cost more than all the rest of the picture.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties, get_font
+from matplotlib.ft2font import LoadFlags
+from matplotlib.path import Path
+from matplotlib.transforms import IdentityTransform
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from watcher.normalise import Ink, Page
+    from watcher.reading import Box, Digit, Reading, Status
+
+WIDTH: Final = 360
+HEIGHT: Final = 180
+TILE: Final = 96  # a tile's picture: its height, and its width where it is not a wide field
+SHEET_LIMIT: Final = 400  # tiles on one sheet: more would be too small a picture of too many
+
+Colour = tuple[float, float, float]
+Align = Literal["left", "centre", "right"]
+_Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One page on the contact sheet: its name, its picture (PNG as `Painter.tile` makes it) and what was read."""
+
+    name: str
+    picture: bytes
+    reading: Reading
+
+
+def _colour(code: str) -> Colour:
+    """`#rrggbb` as red, green and blue from 0 to 1."""
+    red, green, blue = bytes.fromhex(code[1:])
+    return red / 255, green / 255, blue / 255
+
+
+# Told apart by the colour-blind too: the four differ in lightness as well as in hue, and each has its word.
+STATUS_COLOUR: Final[dict[Status, Colour]] = {
+    "accepted": _colour("#007a6c"),
+    "review": _colour("#f0a202"),
+    "blank": _colour("#8a929b"),
+    "failed": _colour("#c22f1e"),
+}
+_ON_STATUS: Final[dict[Status, Colour]] = {  # text on the status's colour
+    "accepted": _colour("#ffffff"),
+    "review": _colour("#2b1d00"),
+    "blank": _colour("#ffffff"),
+    "failed": _colour("#ffffff"),
+}
+_REASON_COLOUR: Final[dict[Status, Colour]] = {  # amber itself is too light to read on white
+    "accepted": _colour("#007a6c"),
+    "review": _colour("#8a5a00"),
+    "blank": _colour("#5f6770"),
+    "failed": _colour("#b02a1a"),
+}
+_TEXT = _colour("#1c2126")
+_QUIET = _colour("#68707a")
+_LINE = _colour("#d3d8dd")
+_PANEL = _colour("#eef0f2")
+_WHITE = _colour("#ffffff")
+_INK_BOX = _colour("#d0208f")  # neither a pen's colour nor a status's
+
+_URGENCY: Final[dict[Status, int]] = {"failed": 0, "review": 1, "blank": 2, "accepted": 3}
+
+_REASONS: Final = {
+    "low_confidence": "not sure enough",
+    "not_digits": "may not be a digit",
+    "clipped": "runs over the edge",
+    "wrong_length": "wrong number of digits",
+    "unreadable": "cannot be decoded",
+    "truncated": "the file is cut short",
+    "empty": "the file is empty",
+    "too_large": "too large",
+    "unsupported": "not a known picture format",
+    "crashed_decoder": "crashed the decoder",
+    "timed_out": "took too long",
+}
+
+
+def plain_reason(reason: str) -> str:
+    """Say a reason's code in plain words; a code without any becomes its own words."""
+    if reason.startswith("rule:"):
+        return f"breaks the rule “{reason.removeprefix('rule:')}”"
+    return _REASONS.get(reason, reason.replace("_", " "))
+
+
+def percent(probability: float) -> str:
+    """Write a probability as a percentage that never rounds to a certainty that is not there."""
+    if probability >= 1:
+        return "100%"
+    if probability > 0.999:
+        return ">99.9%"
+    if probability >= 0.99:
+        return f"{int(probability * 1000) / 10:.1f}%"
+    return f"{probability:.0%}" if probability >= 0.01 else "<1%"
+
+
+def printable(text: str) -> str:
+    """Make any string fit to be set in one line: control characters and lone surrogates escaped, no missing glyphs."""
+    covered = _covered()
+    return "".join(_printable(letter, covered) for letter in unicodedata.normalize("NFC", text))
+
+
+def doubtful_first(tiles: Iterable[Tile]) -> list[Tile]:
+    """Order tiles for a person: failed, review from the least sure, blank, accepted from the least sure."""
+    return sorted(tiles, key=lambda tile: (_URGENCY[tile.reading.status], tile.reading.confidence))
+
+
+class Painter:
+    """Draws a worker's pictures on renderers that are made once."""
+
+    def __init__(self) -> None:
+        self._type = _Type()
+        self._card = _Canvas(WIDTH, HEIGHT, self._type)
+
+    def thumbnail(self, page: Page | None, ink: Ink | None, reading: Reading, name: str) -> bytes:
+        """Draw a page, what the network saw of it and what was read, as a PNG of 360×180 pixels.
+
+        `page` None is a file that could not be decoded; `ink` None a page with nothing written on it. `name` may
+        hold any characters.
+        """
+        card = self._card
+        card.clear(_WHITE)
+        card.outline((0, 0, WIDTH, HEIGHT), _LINE)
+        card.fill((0, 0, 6, HEIGHT), STATUS_COLOUR[reading.status])
+        if page is not None and _is_wide(page, reading):
+            _draw_below(card, page, ink, reading)
+        else:
+            _draw_beside(card, page, ink, reading)
+        card.write(18, 170, self._type.shorten(printable(name), 10, 330), 10, _QUIET)
+        return card.png()
+
+    def tile(self, page: Page | None) -> bytes:
+        """Fit a page for the contact sheet, as a PNG at most 96 pixels high, wide fields up to three tiles wide.
+
+        Empty where there is no page.
+        """
+        if page is None:
+            return b""
+        height, width = page.shape[:2]
+        span = 1 if width < 2 * height else 2 if width < 4 * height else 3
+        return _encode(_fit(page, _span_width(span), TILE))
+
+    def sheet(self, tiles: Sequence[Tile], title: str) -> bytes:
+        """Draw a batch at a glance as a PNG, doubtful first; of more than `SHEET_LIMIT` tiles the first ones."""
+        shown = doubtful_first(tiles)[:SHEET_LIMIT]
+        pictures = [_decode(tile.picture) for tile in shown]
+        places, columns, rows = _flow([_span(picture) for picture in pictures])
+        width = 2 * _MARGIN + columns * _CELL - _GAP
+        canvas = _Canvas(width, _HEAD + rows * _ROW + _MARGIN - _GAP, self._type)
+        canvas.clear(_PANEL)
+        _draw_head(canvas, title, Counter(tile.reading.status for tile in tiles), len(shown))
+        for tile, picture, (column, row, span) in zip(shown, pictures, places, strict=True):
+            box = (_MARGIN + column * _CELL, _HEAD + row * _ROW, _span_width(span) + 8, _ROW - _GAP)
+            _draw_tile(canvas, box, tile, picture)
+        return canvas.png()
+
+
+# The thumbnail: a card with the crop at the left, or on top where it is wide, and the verdict beside it.
+
+
+def _is_wide(page: Page, reading: Reading) -> bool:
+    height, width = page.shape[:2]
+    return width >= 2 * height or len(reading.value) > 4
+
+
+def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | None, reading: Reading) -> None:
+    """Draw crop left, verdict right: for single digits and the like."""
+    left, right = 170, WIDTH - 12
+    _draw_crop(card, (18, 12, 138, 140), page, ink, reading)
+    _draw_status(card, left, 12, reading.status)
+    space = right - left
+    if ink is not None:
+        _draw_view(card, right - 58, 12, 58, ink)
+        card.write(right - 29, 81, "as seen", 8.5, _QUIET, align="centre")
+        space -= 58 + 8
+    if reading.value:
+        size = card.type.largest(printable(reading.value), 62, space, bold=True)
+        card.write(left - 3, 58 + round(size * 0.51), printable(reading.value), size, _TEXT, bold=True)
+    _draw_confidence(card, left, 117, right - left, reading)
+    _draw_reason(card, left, 150 if reading.value else 54, right - left, reading)
+
+
+def _draw_below(card: _Canvas, page: Page, ink: Ink | None, reading: Reading) -> None:
+    """Draw crop on top, verdict below: for fields of several digits."""
+    left, right = 18, WIDTH - 12
+    _draw_crop(card, (left, 12, right - left, 74), page, ink, reading)
+    if ink is not None:
+        _draw_view(card, right - 58, 94, 58, ink)
+        right -= 58 + 10
+    pill = _draw_status(card, right, 94, reading.status, align="right")
+    if reading.value:
+        text = printable(reading.value)
+        size = card.type.largest(text, 32, right - left - pill - 12, bold=True)
+        card.write(left, 107 + round(size * 0.37), text, size, _TEXT, bold=True)
+    reason = card.type.shorten(printable(_words(reading)), 10.5, 150)
+    card.write(right, 126, reason, 10.5, _REASON_COLOUR[reading.status], align="right")
+    _draw_confidence(card, left, 144, right - left, reading)
+
+
+def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | None, reading: Reading) -> None:
+    """Draw the page in the middle of `panel` with its ink outlined, each digit's where there are several."""
+    card.fill(panel, _PANEL, radius=3)
+    left, top, width, height = panel
+    if page is None:
+        _draw_broken(card, left + width / 2, top + height / 2)
+        return
+    several = len(reading.digits) > 1
+    caption = 16 if several else 0
+    picture = _fit(page, width - 8, height - 8 - caption)
+    high, wide = picture.shape[:2]
+    x, y = left + (width - wide) // 2, top + (height - caption - high) // 2
+    card.picture(x, y, picture)
+    scale_x, scale_y = wide / page.shape[1], high / page.shape[0]
+
+    def on_card(box: Box) -> Box:
+        # Half a pen's width of air, and never outside the panel.
+        x0, y0 = x + round(box[0] * scale_x) - 2, y + round(box[1] * scale_y) - 2
+        x1, y1 = x + round((box[0] + box[2]) * scale_x) + 2, y + round((box[1] + box[3]) * scale_y) + 2
+        x0, y0 = max(x0, left + 1), max(y0, top + 1)
+        return x0, y0, min(x1, left + width - 1) - x0, min(y1, top + height - 1) - y0
+
+    if several:
+        weakest = _weakest(reading)
+        for digit in reading.digits:
+            box = on_card(digit.box)
+            colour = _REASON_COLOUR["review"] if digit is weakest else _INK_BOX
+            card.outline(box, colour)
+            card.write(
+                box[0] + box[2] / 2,
+                y + high + 15,
+                printable(digit.value),
+                12,
+                colour,
+                bold=True,
+                align="centre",
+            )
+    elif ink is not None:
+        card.outline(on_card(ink.box), _INK_BOX)
+    elif reading.digits:
+        card.outline(on_card(reading.digits[0].box), _INK_BOX)
+
+
+def _weakest(reading: Reading) -> Digit | None:
+    """Name the digit that a doubtful value's doubt comes from."""
+    if reading.status != "review":
+        return None
+    return min(reading.digits, key=lambda digit: digit.confidence)
+
+
+def _draw_broken(card: _Canvas, x: float, y: float) -> None:
+    """Draw a torn sheet around (x, y): there is no picture to show."""
+    upper = [(-24, 4), (-24, -34), (10, -34), (24, -20), (24, -4), (12, 5), (0, -5), (-12, 5)]
+    lower = [(-24, 14), (-12, 15), (0, 5), (12, 15), (24, 6), (24, 34), (-24, 34)]
+    for outline in (upper, lower):
+        card.polygon([(x + dx, y + dy) for dx, dy in outline], face=_WHITE, edge=_colour("#a9b0b8"))
+    card.polygon([(x + 10, y - 34), (x + 10, y - 20), (x + 24, y - 20)], face=_PANEL, edge=_colour("#a9b0b8"))
+
+
+def _draw_status(card: _Canvas, x: int, y: int, status: Status, *, align: Align = "left") -> int:
+    """Draw the status as a coloured pill with its word; returns its width."""
+    width = round(card.type.width(status, 11, bold=True)) + 18
+    left = x - width if align == "right" else x
+    card.fill((left, y, width, 19), STATUS_COLOUR[status], radius=9.5)
+    card.write(left + 9, y + 13.5, status, 11, _ON_STATUS[status], bold=True)
+    return width
+
+
+def _draw_view(card: _Canvas, x: int, y: int, side: int, ink: Ink) -> None:
+    """Draw the network's input, square pixels and light on dark as the network has it."""
+    seen = (255 - 0.86 * 255 * (1 - np.clip(ink.image, 0, 1))).astype(np.uint8)
+    large = cv2.resize(seen, (side, side), interpolation=cv2.INTER_NEAREST)
+    card.picture(x, y, _as_page(np.asarray(large, np.uint8)))
+
+
+def _draw_confidence(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:
+    """Draw how sure the value is, in percent and as a bar, and what else it might be."""
+    if not reading.value:
+        return
+    used = card.write(x, baseline, percent(reading.confidence), 15, _TEXT, bold=True)
+    runners = _runners_up(reading)
+    space = width - used - 10
+    while len(runners) > 1 and card.type.width("  ".join(runners), 10.5) > space:
+        runners.pop()
+    text = card.type.shorten("  ".join(runners), 10.5, space)
+    card.write(x + width, baseline, text, 10.5, _QUIET, align="right")
+    card.fill((x, baseline + 7, width, 6), _PANEL, radius=3)
+    filled = round(width * min(max(reading.confidence, 0.0), 1.0))
+    card.fill((x, baseline + 7, max(filled, 6), 6), STATUS_COLOUR[reading.status], radius=3)
+
+
+def _runners_up(reading: Reading) -> list[str]:
+    """Say what else a value might be: one digit's alternatives with their share, a field's next best value."""
+    if len(reading.digits) == 1 and reading.digits[0].alternatives:
+        best = [pair for pair in reading.digits[0].alternatives[:2] if pair[1] >= 0.005]
+        return [f"or {printable(value)} · {percent(share)}" for value, share in best]
+    return [f"or {printable(reading.alternative)}"] if reading.alternative else []
+
+
+def _words(reading: Reading) -> str:
+    return "nothing is written here" if reading.status == "blank" else plain_reason(reading.reason)
+
+
+def _draw_reason(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:
+    text = card.type.shorten(printable(_words(reading)), 12, width)
+    card.write(x, baseline, text, 12, _REASON_COLOUR[reading.status])
+
+
+# The contact sheet: a grid whose cells hold a tile, or a part of a wide one.
+
+_MARGIN, _GAP, _HEAD = 16, 8, 64
+_CELL = TILE + 8 + _GAP
+_ROW = TILE + 48 + _GAP
+
+
+def _span_width(span: int) -> int:
+    """How wide a picture may be on a tile that takes `span` cells."""
+    return TILE + (span - 1) * _CELL
+
+
+def _span(picture: _Pixels | None) -> int:
+    """How many cells a tile takes."""
+    if picture is None:
+        return 1
+    return next((span for span in (1, 2) if picture.shape[1] <= _span_width(span)), 3)
+
+
+def _flow(spans: Sequence[int]) -> tuple[list[tuple[int, int, int]], int, int]:
+    """Set cells in rows like words in lines: each one's column, row and span, then the columns and the rows."""
+    # A little wider than high, and never too narrow for the title.
+    columns = min(max(6, round((1.6 * sum(spans)) ** 0.5)), 18)
+    places: list[tuple[int, int, int]] = []
+    column = row = 0
+    for span in spans:
+        if column + span > columns:
+            column, row = 0, row + 1
+        places.append((column, row, span))
+        column += span
+    return places, columns, row + 1 if spans else 0
+
+
+def _draw_head(canvas: _Canvas, title: str, counts: Counter[Status], shown: int) -> None:
+    """Write the batch's name and, doubtful first, how many pages have each status."""
+    width = canvas.width - 2 * _MARGIN
+    canvas.write(_MARGIN, 29, canvas.type.shorten(printable(title), 17, width, bold=True), 17, _TEXT, bold=True)
+    x = float(_MARGIN)
+    for status in _URGENCY:
+        if counts[status]:
+            canvas.fill((round(x), 41, 10, 10), STATUS_COLOUR[status], radius=5)
+            x += 15 + canvas.write(x + 15, 50, f"{counts[status]:,} {status}", 12, _TEXT) + 16
+    if counts.total() > shown:
+        canvas.write(x, 50, f"the first {shown:,} of {counts.total():,} shown", 12, _QUIET)
+    elif not shown:
+        canvas.write(x, 50, "nothing was read", 12, _QUIET)
+
+
+def _draw_tile(canvas: _Canvas, box: Box, tile: Tile, picture: _Pixels | None) -> None:
+    """Draw one tile: the picture, what was read, how sure, the name; the status as the edge."""
+    left, top, width, height = box
+    reading = tile.reading
+    canvas.fill(box, _WHITE)
+    canvas.fill((left, top, width, 4), STATUS_COLOUR[reading.status])
+    middle = top + 8 + TILE // 2
+    if picture is None:
+        _draw_broken(canvas, left + width / 2, middle)
+    else:
+        high, wide = picture.shape[:2]
+        canvas.picture(left + (width - wide) // 2, middle - high // 2, picture)
+    line = top + TILE + 28
+    if reading.value:
+        sure = canvas.type.width(percent(reading.confidence), 10)
+        value = printable(reading.value) + ("?" if reading.status == "review" else "")
+        size = canvas.type.largest(value, 17, width - sure - 14, bold=True)
+        colour = _REASON_COLOUR["review"] if reading.status == "review" else _TEXT
+        canvas.write(left + 5, line, value, size, colour, bold=True)
+        canvas.write(left + width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
+    else:
+        canvas.write(left + 5, line, reading.status, 12, _REASON_COLOUR[reading.status], bold=True)
+    name = canvas.type.shorten(printable(tile.name), 8.5, width - 10)
+    canvas.write(left + 5, top + height - 6, name, 8.5, _QUIET)
+
+
+# Setting type.
+
+
+class _Letters(NamedTuple):
+    """Letters as they are set: their coverage from 0 to 255, with air around, and how far they move the pen."""
+
+    mask: _Pixels  # baseline at `_Type.ascent` rows from the top, pen at `_Type.air` columns from the left
+    advance: float
+
+
+class _Type:
+    """Sets lines in DejaVu Sans, the face that matplotlib brings along, so that each machine draws the same."""
+
+    def __init__(self) -> None:
+        self._letters = lru_cache(maxsize=4096)(self._rasterise)  # some 100 letters in a dozen sizes
+
+    def line(self, text: str, size: float, *, bold: bool = False) -> tuple[_Pixels, float]:
+        """Set `text` (as `printable` gives it): its coverage, the pen's start at (air, ascent), and its width."""
+        set_letters = [self._letters(part, size, bold) for part in _parts(text)]
+        width = sum(letters.advance for letters in set_letters)
+        air = self.air(size)
+        mask = np.zeros((self.ascent(size) + self.air(size) * 2, int(width) + 2 * air + 2), np.uint8)
+        pen = 0.0
+        for letters in set_letters:
+            start = round(pen)
+            target = mask[:, start : start + letters.mask.shape[1]]
+            np.maximum(target, letters.mask[:, : target.shape[1]], out=target)
+            pen += letters.advance
+        return mask, width
+
+    def width(self, text: str, size: float, *, bold: bool = False) -> float:
+        """How wide a line is, in pixels."""
+        return sum(self._letters(part, size, bold).advance for part in _parts(text))
+
+    def largest(self, text: str, size: float, width: float, *, bold: bool = False) -> float:
+        """Find the largest size, of `size` or less, in which `text` is at most `width` wide."""
+        needed = self.width(text, size, bold=bold)
+        return size if needed <= width else max(6.0, int(2 * size * width / needed) / 2)
+
+    def shorten(self, text: str, size: float, width: float, *, bold: bool = False) -> str:
+        """Take letters out of the middle until `text` is at most `width` wide; names differ at their ends."""
+        if len(text) <= 2 * width and self.width(text, size, bold=bold) <= width:
+            return text
+        for kept in range(min(len(text) - 1, int(width / size * 3)), 0, -1):
+            short = text[: kept // 2] + "…" + text[len(text) - (kept + 1) // 2 :]
+            if self.width(short, size, bold=bold) <= width:
+                return short
+        return "…"
+
+    @staticmethod
+    def ascent(size: float) -> int:
+        """Rows above the baseline."""
+        return int(1.25 * size) + 1
+
+    @staticmethod
+    def air(size: float) -> int:
+        """Columns on each side of letters, and half the rows under the baseline."""
+        return int(0.3 * size) + 1
+
+    def _rasterise(self, text: str, size: float, bold: bool) -> _Letters:
+        face = _FACES[bold]
+        font = get_font(face)
+        font.set_size(size, _DPI)
+        advance = sum(font.load_char(ord(c), flags=LoadFlags.NO_HINTING).linearHoriAdvance for c in text) / 65536
+        air, ascent = self.air(size), self.ascent(size)
+        renderer = RendererAgg(int(advance) + 2 * air + 1, ascent + 2 * air, _DPI)
+        # Hinting thins a bold face's horizontal strokes until it looks like one with serifs.
+        with mpl.rc_context({"text.hinting": "no_hinting"}):
+            renderer.draw_text(renderer.new_gc(), air, ascent, text, FontProperties(fname=face, size=size), 0)
+        return _Letters(np.asarray(renderer.buffer_rgba())[..., 3].copy(), advance)
+
+
+_DPI = 72  # so that a point is a pixel
+_FACES = {bold: f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf" for bold in (False, True)}
+
+
+def _parts(text: str) -> Sequence[str]:
+    """Cut a line into what can be set by itself: its letters, or all of it where letters shape each other."""
+    shaped = any(unicodedata.combining(c) or unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+    return (text,) if shaped else text
+
+
+@lru_cache(maxsize=1)
+def _covered() -> frozenset[int]:
+    """Characters that both faces have."""
+    return frozenset(get_font(_FACES[False]).get_charmap()) & frozenset(get_font(_FACES[True]).get_charmap())
+
+
+def _printable(letter: str, covered: frozenset[int]) -> str:
+    if unicodedata.category(letter)[0] == "C" or letter in "\u2028\u2029":
+        # Among them what would turn a line around (U+202E) and so show another name than the file's.
+        return letter.encode("unicode_escape").decode("ascii")
+    return letter if ord(letter) in covered else "□"
+
+
+# Drawing.
+
+
+class _Canvas:
+    """A picture being drawn; everything is in pixels from the top left."""
+
+    def __init__(self, width: int, height: int, type_: _Type) -> None:
+        self.width, self.height, self.type = width, height, type_
+        self._renderer = RendererAgg(width, height, _DPI)
+        self._rgba = np.asarray(self._renderer.buffer_rgba())  # the renderer's own memory, to draw boxes right into
+        self._pixels = self._rgba.view(np.uint32)[..., 0]
+
+    def clear(self, colour: Colour) -> None:
+        """Take everything off and leave the ground."""
+        self._pixels.fill(_packed(colour))
+
+    def fill(self, box: Box, colour: Colour, radius: float = 0) -> None:
+        """Fill a box, with round corners where it has a radius."""
+        left, top, width, height = box
+        if radius:
+            self._path(_rounded(left, top, width, height, min(radius, width / 2)), face=colour)
+        else:
+            rows = slice(max(top, 0), top + height)
+            red, green, blue = (round(255 * part) for part in colour)
+            np.asarray(self._renderer.buffer_rgba())[rows, max(left, 0) : left + width] = (
+                red,
+                green,
+                blue,
+                255,
+            )
+
+    def outline(self, box: Box, colour: Colour) -> None:
+        """Draw a line of one pixel just inside a box."""
+        left, top, width, height = box
+        for side in (
+            (left, top, width, 1),
+            (left, top + height - 1, width, 1),
+            (left, top, 1, height),
+            (left + width - 1, top, 1, height),
+        ):
+            self.fill(side, colour)
+
+    def polygon(self, points: Sequence[tuple[float, float]], face: Colour, edge: Colour) -> None:
+        """Draw a closed polygon with a thin edge."""
+        self._path([(*point, _TO) for point in points], face=face, edge=edge)
+
+    def picture(self, left: int, top: int, page: Page) -> None:
+        """Place an RGB picture that lies within the canvas."""
+        height, width = page.shape[:2]
+        self._rgba[top : top + height, left : left + width] = cv2.cvtColor(page, cv2.COLOR_RGB2RGBA)
+
+    def write(
+        self,
+        x: float,
+        baseline: float,
+        text: str,
+        size: float,
+        colour: Colour,
+        *,
+        bold: bool = False,
+        align: Align = "left",
+    ) -> float:
+        """Write one line of printable text at its left end, middle or right end; returns its width."""
+        if not text:
+            return 0.0
+        mask, width = self.type.line(text, size, bold=bold)
+        left = round(x - {"left": 0.0, "centre": width / 2, "right": width}[align]) - self.type.air(size)
+        ink = np.full(mask.shape, _packed(colour), np.uint32).view(np.uint8).reshape(*mask.shape, 4)
+        ink[..., 3] = mask
+        bottom = round(baseline) - self.type.ascent(size) + mask.shape[0]
+        # The renderer counts an image's place from the bottom left, with the first row lowest.
+        self._renderer.draw_image(self._renderer.new_gc(), left, self.height - bottom, ink[::-1].copy())
+        return width
+
+    def png(self) -> bytes:
+        """Give what was drawn as a PNG."""
+        return _encode(self._rgba)
+
+    def _path(self, steps: Sequence[tuple[float, float, int]], face: Colour, edge: Colour | None = None) -> None:
+        points = [(x, self.height - y) for x, y, _ in steps]
+        codes = [_START, *(code for _, _, code in steps[1:]), _BACK]
+        pen = self._renderer.new_gc()
+        pen.set_linewidth(1.2 if edge else 0)
+        pen.set_foreground(edge or face)
+        path = Path([*points, points[0]], codes)
+        self._renderer.draw_path(pen, path, IdentityTransform(), face)
+
+
+_START, _TO, _AROUND, _BACK = (int(code) for code in (Path.MOVETO, Path.LINETO, Path.CURVE3, Path.CLOSEPOLY))
+
+
+@lru_cache(maxsize=64)
+def _packed(colour: Colour) -> int:
+    """An opaque colour as one number, as a pixel lies in the renderer's memory: faster to fill with than four."""
+    return int(np.array([*(round(255 * part) for part in colour), 255], np.uint8).view(np.uint32)[0])
+
+
+def _rounded(left: float, top: float, width: float, height: float, radius: float) -> list[tuple[float, float, int]]:
+    """Go around a box with round corners: points with how each is reached."""
+    right, bottom = left + width, top + height
+    steps = [(left + radius, top, _TO)]
+    for corner, before, after in (
+        ((right, top), (right - radius, top), (right, top + radius)),
+        ((right, bottom), (right, bottom - radius), (right - radius, bottom)),
+        ((left, bottom), (left + radius, bottom), (left, bottom - radius)),
+        ((left, top), (left, top + radius), (left + radius, top)),
+    ):
+        steps += [(*before, _TO), (*corner, _AROUND), (*after, _AROUND)]
+    return steps
+
+
+# Pictures.
+
+
+def _as_page(picture: Page) -> Page:
+    """Give grey its three channels."""
+    return picture if picture.ndim == 3 else np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def _fit(page: Page, width: int, height: int) -> Page:
+    """Scale a page to fit into width × height, as RGB; small ones enlarge, up to eight times."""
+    high, wide = page.shape[:2]
+    scale = min(width / wide, height / high, 8.0)
+    size = (min(max(1, round(wide * scale)), width), min(max(1, round(high * scale)), height))
+    # Four samples a pixel and direction are enough for the area average, and 12 MP are not.
+    step = max(1, min(wide // (4 * size[0]), high // (4 * size[1])))
+    thinned = np.ascontiguousarray(page[::step, ::step])
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return _as_page(np.asarray(cv2.resize(thinned, size, interpolation=smooth), np.uint8))
+
+
+def _encode(picture: _Pixels) -> bytes:
+    """Give an RGB or RGBA picture as a PNG without alpha."""
+    blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGR)
+    # Filters cost more time than everything that is drawn, and flat areas are no smaller for them.
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    _, data = cv2.imencode(".png", blue_first, settings)
+    return data.tobytes()
+
+
+def _decode(picture: bytes) -> _Pixels | None:
+    """Give a tile's picture as RGB; None where there is none."""
+    if not picture:
+        return None
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

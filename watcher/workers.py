@@ -1,0 +1,202 @@
+"""The worker processes, as the daemon sees them: a batch in slices in, rows out, whatever a scan does to its worker."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from watcher.config import worker_count
+from watcher.errors import DigitdropError, Stopped
+from watcher.tasks import NOTE, Broken, Drawing, Fault, Job, Ready, Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from watcher.config import Settings
+    from watcher.results import Row
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0  # seconds that a batch in work may go on when told to stop
+SLICE = 32  # scans at most that one task holds: they are what is done again when a scan kills its worker
+WORDS = 500  # characters of what a decoder printed that go into a row
+
+
+class Worker:
+    """One process with its channel."""
+
+    def __init__(self, settings: Settings, lock: int | None) -> None:
+        ours, theirs = socket.socketpair()
+        self.note = os.memfd_create("note")
+        self.stderr = os.memfd_create("stderr")
+        # The lock on the claims stays open in the worker: nobody takes them over while one of us can still write.
+        passed = [theirs.fileno(), self.note, *([lock] if lock is not None else [])]
+        self.process = subprocess.Popen(  # noqa: S603 - this very interpreter
+            [sys.executable, "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
+            pass_fds=passed,
+            stdin=subprocess.DEVNULL,
+            stderr=self.stderr,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        theirs.close()
+        self.channel = Connection(ours.detach())
+        self.channel.send(settings)
+        self.model = ""  # the network it serves, once it is warm
+
+    def index(self) -> int:
+        """Which of its jobs it has in hand; -1 for several."""
+        packed = os.pread(self.note, NOTE.size, 0)
+        return int(NOTE.unpack(packed)[0]) if packed else -1
+
+    def words(self) -> str:
+        """The end of what it and its libraries printed, in one line."""
+        size = os.fstat(self.stderr).st_size
+        text = os.pread(self.stderr, WORDS, max(0, size - WORDS)).decode(errors="replace")
+        return " ".join(text.split())
+
+    def end(self) -> int:
+        """Kill it and let go of what it held; its exit code, negative for a signal."""
+        self.process.kill()  # does nothing to one that has ended: its own exit code stands
+        code = self.process.wait()
+        self.channel.close()
+        os.close(self.note)
+        os.close(self.stderr)
+        return code
+
+
+class Workers:
+    """A fixed number of worker processes, replaced when they die."""
+
+    def __init__(self, settings: Settings, lock: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        self.settings = settings
+        self.lock = lock
+        self.stop = stop
+        self.workers = [Worker(settings, lock) for _ in range(worker_count(settings))]
+
+    def __enter__(self) -> Workers:
+        """Wait until all are warm. Raises DigitdropError where one cannot start."""
+        try:
+            while not all(worker.model for worker in self.workers):
+                self._hear({}, None)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.end()
+
+    @property
+    def model(self) -> str:
+        """The name of the network that they serve."""
+        return self.workers[0].model
+
+    def read(
+        self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int], None] = lambda _: None
+    ) -> list[Row]:
+        """Read scans, thumbnails under `pictures`; the rows in the order of `jobs`. `done` is told how many more are.
+
+        A scan that ends its worker becomes a failed row; the rest of its slice is read again. Raises OSError where the
+        environment is at fault, Stopped when told to stop.
+        """
+        size = max(1, min(SLICE, -(-len(jobs) // (2 * len(self.workers)))))
+        tasks = deque(Slice(jobs[i : i + size], pictures) for i in range(0, len(jobs), size))
+        rows: dict[str, list[Row]] = {}
+
+        def take(task: Slice, answer: list[Row] | Broken) -> None:
+            if isinstance(answer, list):
+                for row in answer:
+                    rows.setdefault(row.name, []).append(row)
+                done(len(task.jobs))
+            else:
+                tasks.extendleft(Slice(part, pictures) for part in _split(task.jobs, answer))
+
+        self._serve(tasks, take)
+        return [row for job in jobs for row in rows[job.name]]
+
+    def sheet(self, rows: Sequence[Row], title: str, path: Path) -> None:
+        """Draw the contact sheet of a batch into `path`."""
+
+        def take(_: Drawing, answer: Broken | None) -> None:
+            if answer is not None:  # the rows are what counts: they are delivered without it
+                log.error("contact sheet of %s: %s", title, answer.fault.detail)
+
+        self._serve(deque([Drawing(rows, title, path)]), take)
+
+    def _serve(self, tasks: deque[Any], take: Callable[[Any, Any], None]) -> None:
+        """Hand out tasks, also those that `take` adds, until all are answered."""
+        busy: dict[Worker, Any] = {}
+        deadline = 0.0
+        try:
+            while tasks or busy:
+                for worker in self.workers:
+                    if tasks and worker.model and worker not in busy:
+                        busy[worker] = tasks.popleft()
+                        with suppress(BrokenPipeError):  # it died idle: its closed channel says so next
+                            worker.channel.send(busy[worker])
+                for task, answer in self._hear(busy, timeout=0.5):
+                    take(task, answer)
+                if self.stop():
+                    deadline = deadline or time.monotonic() + GRACE
+                    if time.monotonic() > deadline:
+                        raise Stopped
+        finally:
+            for worker in busy:  # given up: it must not go on writing into a stage that is done again
+                self._replace(worker)
+
+    def _hear(self, busy: dict[Worker, Any], timeout: float | None) -> list[tuple[Any, Any]]:
+        """The tasks that were answered meanwhile, with their answers; raises what the environment did to them."""
+        answers = []
+        for channel in wait([worker.channel for worker in self.workers], timeout):
+            worker = next(worker for worker in self.workers if worker.channel is channel)
+            try:
+                answer = worker.channel.recv()
+            except (EOFError, ConnectionResetError):
+                answer = self._bury(worker)
+            if isinstance(answer, (OSError, DigitdropError)):
+                raise answer
+            if isinstance(answer, Ready):
+                worker.model = answer.model
+            elif worker in busy:
+                answers.append((busy.pop(worker), answer))
+        return answers
+
+    def _bury(self, worker: Worker) -> Broken:
+        """Replace a worker that died, and say what of."""
+        index, words, was_ready = worker.index(), worker.words(), bool(worker.model)
+        code = self._replace(worker)
+        death = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if not was_ready:
+            raise DigitdropError(f"a worker process ended at its start with {death}: {words or 'no word'}")
+        reason = "timed_out" if code == -signal.SIGALRM else "crashed_decoder"
+        return Broken(index, Fault(reason, f"the worker ended with {death}. {words}".strip()))
+
+    def _replace(self, worker: Worker) -> int:
+        self.workers[self.workers.index(worker)] = Worker(self.settings, self.lock)
+        return worker.end()
+
+
+def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
+    """What to try after a slice broke: smaller slices, until the scan that breaks them stands alone and is blamed."""
+    if len(jobs) == 1:
+        job = jobs[0]
+        if job.fault is not None:  # not even decoded any more: the scan cannot be what breaks it
+            raise OSError(errno.EIO, f"cannot be hashed: {broken.fault.detail}", job.path)
+        return [[replace(job, fault=broken.fault)]]
+    if broken.index < 0:  # no telling which
+        half = len(jobs) // 2
+        return [jobs[:half], jobs[half:]]
+    return [[jobs[broken.index]], [*jobs[: broken.index], *jobs[broken.index + 1 :]]]
