@@ -73,7 +73,7 @@ def load(path: Path | None) -> Settings:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file; name the configuration with --config") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
             raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:  # an empty file: all defaults
         values = {}
@@ -114,6 +114,10 @@ def _explain(problem: object) -> str:
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
+    if problem["type"] == "model_type":
+        return f"{key} is {problem['input']!r}: should hold keys of its own: {', '.join(_keys(problem['loc']))}"
+    if problem["type"] == "path_type":
+        return f"{key} is {problem['input']!r}: should be the path of a folder"
     return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from watcher.formats import FORMATS, complete, sniff
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 Page = NDArray[np.uint8]
 """A picture: (height, width) grey or (height, width, 3) RGB, on white, upright."""
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # Limits.pixels is asked before anything is decoded
 
 
@@ -43,70 +44,56 @@ def decode(data: bytes, limits: Limits) -> Iterator[Page | Fault]:
     if not complete(data, len(data)):
         yield Fault("truncated", f"the {kind} file ends too early")
         return
-    try:
-        image = Image.open(io.BytesIO(data), formats=[kind])
-        # An animated WebP or PNG is one picture; only TIFF has pages.
-        pages = getattr(image, "n_frames", 1) if kind == "TIFF" else 1
-    except Exception as error:
-        yield _blame(error, kind)
+    if kind != "TIFF":  # an animated WebP or PNG is one picture; only TIFF has pages
+        yield _read(io.BytesIO(data), kind, limits)
         return
-    for number in range(pages):
-        try:
-            yield _page(image, number, limits)
-        except Exception as error:
-            yield _blame(error, kind)
+    file = io.BytesIO(data)
+    for header in _headers(data):
+        # With its first link set to a page's directory the file is that page's own: a bad one takes no other along.
+        file.getbuffer()[: len(header)] = header
+        yield _read(file, kind, limits)
 
 
-def sniff(data: bytes) -> str | None:
-    """The format that the first bytes tell, whatever the file is called; None where it is not one of FORMATS."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
-        return "TIFF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    return None
+def _headers(data: bytes) -> Iterator[bytes]:
+    """For each page of a TIFF the header that makes it the first one: its directories are a chain of links.
 
-
-def complete(data: bytes, size: int) -> bool:
-    """Whether a scan seems to be there to its end: a cheap look at its marks, nothing is decoded.
-
-    `data` is the whole file, or its first and last kilobytes joined; `size` is the file's size in bytes. True where
-    the format does not tell.
+    A chain that comes back to itself ends there; one that leaves the file ends with a page that cannot be read.
     """
-    match sniff(data):
-        case "PNG":
-            return b"IEND\xaeB`\x82" in data[-4096:]
-        case "JPEG":
-            # Entropy-coded data never holds either marker, so the end must stand behind the last start of scan.
-            return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") or b"\xff\xd9" in data[-64:]
-        case "BMP":
-            return len(data) >= 6 and int(struct.unpack_from("<I", data, 2)[0]) <= size
-        case "WEBP":
-            return len(data) >= 8 and int(struct.unpack_from("<I", data, 4)[0]) + 8 <= size
-        case "TIFF":
-            # Writers patch the offset of the first directory in last; a cut file often ends before it.
-            if len(data) < 8 or data[2] == 43 or data[3] == 43:  # BigTIFF: told by decoding it
-                return len(data) >= 16
-            order = "<I" if data.startswith(b"II") else ">I"
-            return 8 <= int(struct.unpack_from(order, data, 4)[0]) < size
-        case _:
-            return size > 0
+    big = 43 in data[2:4]
+    order = "<" if data.startswith(b"II") else ">"
+    count, entry, link, first = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
+    (at,) = struct.unpack_from(order + link, data, first)
+    seen: set[int] = set()
+    while at not in seen:
+        seen.add(at)
+        yield data[:first] + struct.pack(order + link, at)
+        try:
+            (entries,) = struct.unpack_from(order + count, data, at)
+            (at,) = struct.unpack_from(order + link, data, at + struct.calcsize(order + count) + entry * entries)
+        except (struct.error, OverflowError):  # beyond the end of the file
+            return
+        if at == 0:
+            return
 
 
-def _page(image: Image.Image, number: int, limits: Limits) -> Page | Fault:
-    if number:
-        image.seek(number)
+def _read(file: io.BytesIO, kind: str, limits: Limits) -> Page | Fault:
+    try:
+        file.seek(0)
+        return _page(Image.open(file, formats=[kind]), limits)
+    except Exception as error:
+        return _blame(error, kind)
+
+
+def _page(image: Image.Image, limits: Limits) -> Page | Fault:
     width, height = image.size
     if width * height > limits.pixels:
         return Fault("too_large", f"{width}×{height} pixels, limits.pixels is {limits.pixels}")
     upright = ImageOps.exif_transpose(image) if _turned(image) else image
     upright.load()
-    return np.ascontiguousarray(_eight_bit(upright))
+    page = _eight_bit(upright)
+    # Of MinIsWhite, Pillow turns round up to 8 bits but not 16.
+    inverted = image.mode.startswith("I;16") and isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0
+    return np.ascontiguousarray(255 - page if inverted else page)
 
 
 def _turned(image: Image.Image) -> bool:
@@ -115,7 +102,7 @@ def _turned(image: Image.Image) -> bool:
 
 
 def _eight_bit(image: Image.Image) -> Page:
-    if image.mode == "L":
+    if image.mode == "L" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(np.asarray(image))

@@ -11,7 +11,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from watcher.decode import complete
+from watcher.formats import complete
+from watcher.results import escape
 from watcher.settle import Settling, Signature
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
+UNREADABLE, WRITTEN, INCOMPLETE = "no permission to read it", "open for writing", "incomplete"
+LEFT = {UNREADABLE, WRITTEN}  # what `once` does not wait for: its end is up to others
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
@@ -74,7 +77,9 @@ class Inbox:
                     continue
                 trouble(None)
                 pause = BACK_OFF[0]
-                if once and len(self.settling) == len(self.held):
+                if once and all(self.held.get(name) in LEFT for name in self.settling):
+                    for name, why in self.held.items():
+                        log.warning("%s: left in the inbox: %s", escape(name), why)
                     return
                 self._rest()
             except OSError as error:
@@ -133,17 +138,19 @@ class Inbox:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(self.root / name, target)
             except FileNotFoundError:
+                self.settling.forget(name)
                 continue  # its user took it back: no row, no error
             if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
                 _put_back(target, self.root / name)
+            self.settling.forget(name)
         if batch is not None and not batch.jobs():
             _remove_empty(batch.open)
             return None
         return batch
 
     def _hold(self, name: str, why: str) -> None:
-        if why == "no permission to read it" and self.held.get(name) != why:
-            log.warning("%s: %s; it stays in the inbox until that is put right", name, why)
+        if why == UNREADABLE and self.held.get(name) != why:
+            log.warning("%s: %s; it stays in the inbox until that is put right", escape(name), why)
         self.held[name] = why
 
     def _rest(self) -> None:
@@ -197,7 +204,7 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
-        return "no permission to read it"
+        return UNREADABLE
     except OSError as error:
         if error.errno == errno.ELOOP:
             return "became a symbolic link"
@@ -206,14 +213,14 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
         if Signature(*_signature(os.fstat(fd))) != signature:
             return "changed"
         if written_by_others(fd):
-            return "open for writing"
+            return WRITTEN
         if patient:
             return ""
         head, tail = os.pread(fd, EDGE, 0), os.pread(fd, EDGE, max(0, signature.size - EDGE))
         data = head if signature.size <= EDGE else head + tail
         # Room made in advance reads as zeros until it is filled.
         if not complete(data, signature.size) or not any(tail[-64:]):
-            return "incomplete"
+            return INCOMPLETE
         return ""
     finally:
         os.close(fd)

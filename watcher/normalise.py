@@ -19,6 +19,7 @@ Plane = NDArray[np.float32]
 """One value a pixel at working size; of ink: 0 is paper, higher is more ink."""
 Mask = NDArray[np.uint8]
 """Ink at working size: 1 where there is some, 0 elsewhere."""
+Labels = NDArray[np.int32]
 
 # Every crop is brought to one area, so that each length below is a share of one size and holds for all.
 WORK = 128  # pixels, the square root of the working area
@@ -26,21 +27,22 @@ WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
 MIN_SIGNAL = 5.0  # of ink over the paper's noise
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
-GLOBAL_SHARE = 0.18  # of the crop's ink level: fainter than that is dirt beside real ink
+GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
-MIN_ZOOM = 0.45  # of WORK: a smaller find is looked at again, closer
+MIN_ZOOM = 0.4  # of WORK: a smaller find is looked at again, closer
 LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long is ruled
 LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop is wide
 LINE_SLACK = 0.04  # of WORK: so far a line may stray
 LINE_WIDTH = 0.10  # of WORK: what is thicker is no ruled line
 RIM = 0.22  # of the crop's side: where a frame is
 TIGHT = 0.04  # of the crop's side: what is so near its edge may have been cut at it
+STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
-REACH_UP, REACH_ASIDE = 0.3, 0.12  # of WORK: strokes of one digit lie so close together
+REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close together
 SPECK = 0.03  # of the largest stroke's area
 FRAME, INPUT = 20, 28  # MNIST's box for the ink, and its picture
 FINE = 4  # the ink box is drawn this much finer before it is averaged down
-THINNEST, THICKEST = 1.9, 3.6  # pixels of FRAME: MNIST's strokes
+THINNEST = 2.6  # pixels of FRAME: one in four of MNIST's digits has thinner strokes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,9 @@ def _find(page: Page) -> tuple[Plane, Box] | None:
     sketch = _at_working_size(page)
     grey = _grey(sketch)
     ink = _ink(grey)
-    level = _level(ink)
-    if level is None:
-        return None
+    level, least = _level(ink)
     mask = _written(_without_lines((ink > level).astype(np.uint8)))
-    if mask is None:
+    if mask is None or float(np.median(ink[mask > 0])) < least:
         return None
     x, y, w, h = cv2.boundingRect(mask)
     soft = np.clip(ink / (2 * level), 0, 1) * cv2.dilate(mask, np.ones((3, 3), np.uint8))
@@ -101,7 +101,7 @@ def _grey(page: Page) -> Plane:
     detail = page.astype(np.float32) - cv2.blur(page, (_odd(0.2), _odd(0.2)))
     some = detail[::2, ::2].reshape(-1, 3)
     axis = np.linalg.eigh(some.T @ some)[1][:, -1]
-    axis *= np.sign(axis.sum()) / np.abs(axis).sum()
+    axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
     return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), dtype=np.float32).reshape(page.shape[:2])
 
 
@@ -119,25 +119,31 @@ def _ink(grey: Plane) -> Plane:
 
 def _polarity(grey: Plane) -> int:
     """1 where the ink is the dark, -1 where it is the bright."""
-    # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
     small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
     detail = small - cv2.blur(small, (_odd(0.25), _odd(0.25)))
-    return 1 if float((detail**3).sum()) <= 0 else -1
+    square = detail * detail
+    skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
+    # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
+    rim = np.concatenate([small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()])
+    rim_above = float(np.median(rim) - small.mean()) / (float(small.std()) + 1e-6)
+    return 1 if skew <= min(max(rim_above, -1), 1) else -1
 
 
-def _level(ink: Plane) -> Plane | None:
-    """Where ink begins, at each pixel: a share of the ink nearby, but above the paper's noise; None if there is none."""
+def _level(ink: Plane) -> tuple[Plane, float]:
+    """Where ink begins, at each pixel, and what real ink must come to.
+
+    It begins at a share of the ink nearby, so that a faint stroke counts beside a dark frame, but above the
+    paper's noise and above a small share of all the crop's ink, so that dirt beside real ink does not.
+    """
     some = np.sort(ink[::2, ::2], axis=None)  # a quarter of the pixels tells as much
     low, middle, high = (float(some[int(share * some.size)]) for share in (0.1, 0.3, 0.995))
     noise = (middle - low) / 0.86  # as of a normal distribution, three quarters of the crop being paper
-    full = high - middle
-    if full < max(MIN_CONTRAST, MIN_SIGNAL * noise):
-        return None
     small = cv2.resize(ink, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     kernel = np.ones((_odd(0.2 / 4), _odd(0.2 / 4)), np.uint8)
     near = cv2.resize(cv2.blur(cv2.dilate(small, kernel), (5, 5)), (ink.shape[1], ink.shape[0]))
-    floor = max(GLOBAL_SHARE * full, 3 * noise + middle, MIN_CONTRAST / 2)
-    return np.asarray(np.maximum(LOCAL_SHARE * near, floor), dtype=np.float32)
+    floor = max(GLOBAL_SHARE * (high - middle), 3 * noise + middle, MIN_CONTRAST / 2)
+    return np.asarray(np.maximum(LOCAL_SHARE * near, floor), np.float32), max(MIN_CONTRAST, MIN_SIGNAL * noise)
 
 
 def _without_lines(mask: Mask) -> Mask:
@@ -145,13 +151,15 @@ def _without_lines(mask: Mask) -> Mask:
     across, down = _straight(mask), _straight(mask.T).T
     if not (across.any() or down.any()):
         return mask
-    spanning = _spanning(across), _spanning(down.T).T
-    rest = mask & ~(spanning[0] | spanning[1])
     ruled = _boxed(across | down)
-    ruled |= _ruled(spanning[0], rest) | _ruled(spanning[1].T, rest.T).T
+    # First what runs along the rim, then, beside what is left, what runs through the middle.
+    for along_rim in (True, False):
+        here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
+        rest = mask & ~ruled & ~here[0] & ~here[1]
+        ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
     rest = mask & ~ruled
     for lines, gap in ((across, (_odd(LINE_WIDTH), 1)), (down, (1, _odd(LINE_WIDTH)))):
-        bridges = cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(gap, np.uint8))
+        bridges = np.asarray(cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(gap, np.uint8)), np.uint8)
         rest |= bridges & lines & ruled
     return rest
 
@@ -163,55 +171,73 @@ def _straight(mask: Mask) -> Mask:
     slack = cv2.dilate(mask, np.ones((_odd(LINE_SLACK), 1), np.uint8))
     run = int(max(LINE_LENGTH * mask.shape[1], LINE_MINIMUM * WORK))
     opened = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
-    return np.asarray(opened & mask, dtype=np.uint8)
+    return np.asarray(opened, np.uint8) & mask
 
 
-def _spanning(lines: Mask) -> Mask:
-    """Those of the horizontal `lines` that run from edge to edge."""
+def _spanning(lines: Mask, *, along_rim: bool) -> Mask:
+    """Those of the horizontal `lines` that run from edge to edge, near the rim or in the middle."""
     if not lines.any():
         return lines
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(lines))
-    wide = stats[:, cv2.CC_STAT_WIDTH] >= SPAN * lines.shape[1]
-    wide[0] = False
-    return np.asarray(wide[labels], dtype=np.uint8)
+    labels, stats, _ = _components(lines)
+    height, width = lines.shape
+    rim = (stats[:, 1] + stats[:, 3] < RIM * height) | (stats[:, 1] > (1 - RIM) * height)
+    spans = (rim & (stats[:, 2] >= SPAN * width)) if along_rim else (~rim & (stats[:, 2] >= width - 2))
+    spans[0] = False
+    return _only(spans, labels)
 
 
 def _ruled(lines: Mask, rest: Mask) -> Mask:
     """Those of the horizontal, spanning `lines` that are no stroke of the `rest`."""
     if not lines.any():
         return lines
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(lines))
-    pieces, where, shapes, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(rest))
+    labels, stats, _ = _components(lines)
+    where, shapes, _ = _components(rest)
     height, width = lines.shape
-    keep = np.zeros(count, np.uint8)
-    for i in range(1, count):
-        _, y, w, h, area = stats[i]
+    central = (shapes[:, 0] + shapes[:, 2] > RIM * width) & (shapes[:, 0] < (1 - RIM) * width)
+    keep = np.zeros(len(stats), np.bool_)
+    for i in range(1, len(stats)):
+        _, y, w, h, _ = stats[i]
         near = cv2.dilate((labels == i).astype(np.uint8), np.ones((5, 5), np.uint8))
-        if y < TIGHT * height or y + h > (1 - TIGHT) * height:
-            # Where the crop was cut at the ink itself, the bar of a 7 runs along the rim too,
-            # but there the stroke that hangs on it goes right to the other edge.
-            edge = where[:3] if y > height / 2 else where[-3:]
-            keep[i] = not set(where[near > 0].tolist()) & set(edge.ravel().tolist()) - {0}
-        elif y + h < RIM * height or y > (1 - RIM) * height:
-            keep[i] = True
-        elif w >= width - 2 and pieces > 1:
-            # Through the middle goes a ruled line only if it is thinner, or longer both ways, than the writing.
-            x0, _, w0, _, _ = shapes[1 + int(shapes[1:, cv2.CC_STAT_AREA].argmax())]
-            inside = x0 > TIGHT * width and x0 + w0 < (1 - TIGHT) * width
-            keep[i] = area / w < (1.5 if inside else 0.7) * _stroke_width(rest)
-    return np.asarray(keep[labels], dtype=np.uint8)
+        # The ticks of a comb, at the crop's sides, are no writing.
+        hanging = [j for j in set(where[near > 0].tolist()) if j and central[j]]
+        waver = _waver(labels == i) / WORK
+        through = w >= width - 2
+        if not hanging:
+            keep[i] = through or waver < STEADY
+            continue
+        # A ruler is straighter than a hand. And a line goes on to both sides of the writing that crosses it,
+        # where a stroke of the writing ends with it.
+        x0, _, w0, h0, _ = shapes[max(hanging, key=lambda j: int(shapes[j, cv2.CC_STAT_AREA]))]
+        beyond = x0 > TIGHT * width and x0 + w0 < (1 - TIGHT) * width
+        # In a crop cut at the ink itself the foot of a 1 lies along one edge, and the 1 goes up to the other.
+        fills = (y < 0.1 * height or y + h > 0.9 * height) and h0 + h > 0.8 * height
+        keep[i] = through and waver < STEADIEST if fills else beyond or waver < STEADY
+    return _only(keep, labels)
+
+
+def _waver(line: NDArray[np.bool_]) -> float:
+    """How far a horizontal line usually strays from a straight one, in pixels."""
+    thick = line.sum(axis=0)
+    x = np.flatnonzero(thick)
+    y = (np.arange(line.shape[0]) @ line)[x] / thick[x]
+    return float(np.median(np.abs(y - np.polyval(np.polyfit(x, y, 1), x))))
 
 
 def _boxed(lines: Mask) -> Mask:
     """Those of the lines that make a box around the middle of the crop."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(lines))
+    labels, stats, _ = _components(lines)
     height, width = lines.shape
-    keep = np.zeros(count, np.uint8)
-    for i in range(1, count):
-        x, y, w, h, area = stats[i]
-        inner = labels[y + h // 5 : y + h - h // 5, x + w // 5 : x + w - w // 5] == i
-        keep[i] = w > LINE_LENGTH * width and h > LINE_LENGTH * height and not inner.any()
-    return keep[labels]
+    keep = np.zeros(len(stats), np.bool_)
+    for i in range(1, len(stats)):
+        x, y, w, h, _ = stats[i]
+        if w > LINE_LENGTH * width and h > LINE_LENGTH * height:
+            ours = labels[y : y + h, x : x + w] == i
+            c = max(1, int(0.1 * min(w, h)))
+            sides = ours[:c].any(axis=0), ours[-c:].any(axis=0), ours[:, :c].any(axis=1), ours[:, -c:].any(axis=1)
+            inner = ours[h // 5 : h - h // 5, w // 5 : w - w // 5]
+            # Straight on all four sides up to the corners: a 0 has no corners, a 5 no fourth side.
+            keep[i] = all(side.mean() > 0.9 for side in sides) and not inner.any()
+    return _only(keep, labels)
 
 
 def _stroke_width(mask: Mask) -> float:
@@ -222,40 +248,71 @@ def _stroke_width(mask: Mask) -> float:
 
 def _written(mask: Mask) -> Mask | None:
     """The one group of strokes that is the digit: the most central of size, without specks and neighbours."""
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    labels, stats, centres = _components(mask)
+    count = len(stats)
     if count < 2:
         return None
     size = np.array(mask.shape[::-1])
     area, first, last = stats[:, 4].astype(float), stats[:, :2], stats[:, :2] + stats[:, 2:4]
     cut = ((first == 0) | (last == size)).any(axis=1)
-    area[0], cut[0] = 0, False  # the paper
+    whole = ~cut
+    area[0], whole[0] = 0, False  # the paper
+    if whole.any():
+        whole &= area > SPECK * area[whole].max()
     # Strokes that lie close, above all one above the other, are one digit; what the crop's edge cuts is a
     # neighbour's until shown otherwise.
     reach = np.ones((_odd(REACH_UP), _odd(REACH_ASIDE)), np.uint8)
-    _, groups = cv2.connectedComponents(cv2.dilate((~cut)[labels].astype(np.uint8) * mask, reach))
-    group = np.zeros(count, np.intp)
-    group[labels.ravel()] = groups.ravel()
-    group[cut] = groups.max() + np.arange(1, cut.sum() + 1)
-    group[0] = 0
+    group = np.arange(count)
+    if whole.sum() > 1:
+        _, joined = cv2.connectedComponents(cv2.dilate(_only(whole, labels), reach))
+        for i in np.flatnonzero(whole):
+            x, y, w = stats[i, :3]
+            group[i] = count + joined[y, x + int((labels[y, x : x + w] == i).argmax())]
     total = np.maximum(np.bincount(group, area), 1)
     centre = np.stack([np.bincount(group, area * c) for c in centres.T], axis=1) / total[:, None] / size
-    away = np.abs(centre - 0.5).max(axis=1)
-    score = total * np.clip(1 - 1.8 * away, 0.02, 1)
+    score = total * np.clip(1 - 1.8 * np.abs(centre - 0.5).max(axis=1), 0.02, 1)
     score[group[cut]] *= 0.4
-    score[0] = 0
-    main = group == int(score.argmax())
-    keep = main & (area > SPECK * area[main].max())
+    main = group == group[int((score[group] * (area > 0)).argmax())]
+    least = SPECK * area[main].max()
+    keep = main & (area > least)
     low, high = first[keep].min(axis=0), last[keep].max(axis=0)
-    near = np.bincount(labels[cv2.dilate(keep[labels].astype(np.uint8), reach) > 0], minlength=count) > 0
+    # Then come the parts that an edge cuts, if they stand in the digit's own columns. A digit that runs over
+    # two edges fills a crop cut at the ink: there all is the digit's.
+    tight = int((low == 0).sum() + (high == size).sum()) >= 2
     shared = np.minimum(last[:, 0], high[0]) - np.maximum(first[:, 0], low[0])
     above = shared > 0.6 * (last[:, 0] - first[:, 0])
     beside = ((first[:, 0] == 0) & (low[0] > 0)) | ((last[:, 0] == size[0]) & (high[0] < size[0]))
     rim = (last[:, 1] < RIM * size[1]) | (first[:, 1] > (1 - RIM) * size[1])
-    keep |= near & above & ~beside & ~rim & (area > SPECK * area[main].max())
-    low, high = first[keep].min(axis=0), last[keep].max(axis=0)
-    if (high - low).max() < MIN_HEIGHT * WORK or (high < RIM * size).any() or (low > (1 - RIM) * size).any():
-        return None
-    return keep[labels].astype(np.uint8)
+    more = (tight | above & ~beside & ~rim) & (area > least) & ~keep
+    if more.any():
+        near = cv2.dilate(_only(keep, labels), reach, iterations=4 if tight else 2) > 0
+        keep |= more & (np.bincount(labels[near], minlength=count) > 0)
+    return _only(keep, labels) if _is_written(keep, labels, stats) else None
+
+
+def _is_written(keep: NDArray[np.bool_], labels: Labels, stats: Labels) -> bool:
+    """Whether the chosen strokes are large enough for writing, and more than what is left of a frame."""
+    height, width = labels.shape
+    x0, y0 = stats[keep, 0].min(), stats[keep, 1].min()
+    x1, y1 = (stats[keep, 0] + stats[keep, 2]).max(), (stats[keep, 1] + stats[keep, 3]).max()
+    if max(x1 - x0, y1 - y0) < MIN_HEIGHT * WORK or stats[keep, 2:4].max() < MIN_HEIGHT / 2 * WORK:
+        return False
+    if x1 < RIM * width or y1 < RIM * height or x0 > (1 - RIM) * width or y0 > (1 - RIM) * height:
+        return False
+    top, left = int(RIM / 2 * height), int(RIM / 2 * width)
+    inner = _only(keep, labels[top:-top, left:-left])
+    return int(inner.sum()) > 0.1 * int(stats[keep, 4].sum())
+
+
+def _components(mask: Mask) -> tuple[Labels, Labels, NDArray[np.float64]]:
+    """Connected strokes: each pixel's number (0: paper), left, top, width, height, area of each, and its centre."""
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask))
+    return np.asarray(labels, np.int32), np.asarray(stats, np.int32), np.asarray(centres, np.float64)
+
+
+def _only(chosen: NDArray[np.bool_], labels: Labels) -> Mask:
+    """The mask of the chosen components alone."""
+    return np.take(chosen.astype(np.uint8), labels)
 
 
 def _around(box: Box, page: Page) -> Box | None:

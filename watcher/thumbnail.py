@@ -105,8 +105,6 @@ def plain_reason(reason: str) -> str:
 
 def percent(probability: float) -> str:
     """Write a probability as a percentage that never rounds to a certainty that is not there."""
-    if probability >= 1:
-        return "100%"
     if probability > 0.999:
         return ">99.9%"
     if probability >= 0.99:
@@ -618,11 +616,11 @@ def _fit(page: Page, width: int, height: int) -> Page:
     high, wide = page.shape[:2]
     scale = min(width / wide, height / high, 8.0)
     size = (min(max(1, round(wide * scale)), width), min(max(1, round(high * scale)), height))
-    # Four samples a pixel and direction are enough for the area average, and 12 MP are not.
-    step = max(1, min(wide // (4 * size[0]), high // (4 * size[1])))
-    thinned = np.ascontiguousarray(page[::step, ::step])
+    if scale < 1 / 8:
+        # The average over 12 MP takes ten times longer than all the rest; that of 8×8 samples a pixel looks the same.
+        page = np.asarray(cv2.resize(page, (8 * size[0], 8 * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8)
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return _as_page(np.asarray(cv2.resize(thinned, size, interpolation=smooth), np.uint8))
+    return _as_page(np.asarray(cv2.resize(page, size, interpolation=smooth), np.uint8))
 
 
 def _encode(picture: _Pixels) -> bytes:

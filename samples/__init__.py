@@ -1,0 +1,1 @@
+"""Crops to try the watcher with, drawn by `draw.py`."""

@@ -1,0 +1,308 @@
+"""Annotated pictures, drawn for real and decoded again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from samples.draw import scan
+from watcher.normalise import Ink, normalise
+from watcher.reading import Digit, Reading, Status
+from watcher.thumbnail import (
+    HEIGHT,
+    SHEET_LIMIT,
+    STATUS_COLOUR,
+    TILE,
+    WIDTH,
+    Painter,
+    Tile,
+    doubtful_first,
+    percent,
+    plain_reason,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from watcher.normalise import Page
+
+PAINTER = Painter()
+
+
+def decoded(png: bytes) -> NDArray[np.uint8]:
+    """The RGB picture in a PNG."""
+    assert png.startswith(b"\x89PNG")
+    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def colour(status: Status) -> NDArray[np.uint8]:
+    """A status's colour as it stands in a picture."""
+    return np.array([round(255 * part) for part in STATUS_COLOUR[status]], np.uint8)
+
+
+def share(picture: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
+    """How much of a picture has exactly this colour."""
+    return float((picture == wanted).all(axis=2).mean())
+
+
+def reading(status: Status, value: str = "7", confidence: float = 0.62, reason: str = "") -> Reading:
+    """A single digit's reading, with a runner-up."""
+    if status in ("blank", "failed"):
+        return Reading(status, reason=reason)
+    digit = Digit(value, confidence, (4, 4, 20, 20), (("1", 0.3), ("9", 0.05)))
+    return Reading(status, value, confidence, (digit,), reason, "1")
+
+
+def written() -> Page:
+    """A crop as a form has it."""
+    return scan(7, "box", np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("status", ["accepted", "review", "blank", "failed"])
+def test_a_thumbnail_has_its_size_and_its_status_colour(status: Status) -> None:
+    """Each status shows as its colour down the left edge, and no other status's colour is on the card."""
+    page = written()
+    picture = decoded(PAINTER.thumbnail(page, normalise(page), reading(status), "7.png"))
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    assert (picture[8:-8, 1:5] == colour(status)).all()
+    for other in STATUS_COLOUR:
+        assert (share(picture, colour(other)) > 0) == (other == status)
+
+
+def test_the_crop_keeps_its_colour() -> None:
+    """A crop on yellow paper is yellow on its card, and not blue: channels are not swapped."""
+    page = np.empty((80, 60, 3), np.uint8)
+    page[:] = (250, 210, 60)
+    picture = decoded(PAINTER.thumbnail(page, None, reading("blank"), "yellow.png"))
+    assert share(picture, page[0, 0]) > 0.1
+    assert share(picture, page[0, 0, ::-1]) == 0
+
+
+def test_the_ink_is_outlined_and_what_the_network_saw_is_shown() -> None:
+    """With ink there is an outline on the crop and the network's input beside the value; without, neither."""
+    page = np.full((140, 130), 255, np.uint8)
+    image = np.zeros((28, 28), np.float32)
+    image[4:24, 12:16] = 1
+    empty = decoded(PAINTER.thumbnail(page, None, Reading("review", "1", 0.5), "1.png"))
+    shown = decoded(PAINTER.thumbnail(page, Ink(image, (30, 20, 60, 100), False), Reading("review", "1", 0.5), "1.png"))
+    changed = (empty != shown).any(axis=2)
+    view = shown[12:70, WIDTH - 70 : WIDTH - 12]
+    assert changed[14:150, 20:156].any()
+    assert view.min() < 60
+    assert view.max() == 255
+    # The outline is a line: the ink inside it stays as it was.
+    assert not changed[60:100, 80:90].any()
+
+
+def test_the_bar_is_as_long_as_the_confidence() -> None:
+    """More confidence is more of the status's colour, all else the same."""
+    page = written()
+    amounts = [
+        share(decoded(PAINTER.thumbnail(page, None, reading("review", confidence=sure), "7.png")), colour("review"))
+        for sure in (0.0, 0.25, 0.5, 1.0)
+    ]
+    assert amounts == sorted(amounts)
+    assert len(set(amounts)) == len(amounts)
+
+
+def test_several_digits_each_have_their_box_and_the_weakest_stands_out() -> None:
+    """A field under review marks the digit in doubt in another colour than the rest."""
+    page = np.full((80, 900), 245, np.uint8)
+    digits = tuple(Digit(str(n % 10), 0.4 if n == 5 else 0.99, (20 + 73 * n, 15, 45, 55)) for n in range(12))
+    value = "".join(digit.value for digit in digits)
+    accepted, doubtful = (
+        decoded(PAINTER.thumbnail(page, None, Reading(status, value, 0.4, digits), "meter.tif"))
+        for status in ("accepted", "review")
+    )
+    box = accepted[30]
+    assert (box != box[0]).any(axis=1).sum() > 24
+    assert (accepted[12:86, 18:348] != doubtful[12:86, 18:348]).any()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 2000), (2000, 1), (80, 900), (900, 80), (28, 28, 3), (3000, 4000), (4000, 3000, 3)]
+)
+def test_pages_of_any_shape_fit(shape: tuple[int, ...]) -> None:
+    """Tiny, wide, tall and 12-megapixel pages, grey and colour, become a card and a tile of their usual size."""
+    page = np.full(shape, 200, np.uint8)
+    ink = Ink(np.ones((28, 28), np.float32), (0, 0, shape[1], shape[0]), True)
+    assert decoded(PAINTER.thumbnail(page, ink, reading("review"), "x.png")).shape == (HEIGHT, WIDTH, 3)
+    assert decoded(PAINTER.tile(page)).shape[0] <= TILE
+
+
+def test_a_large_page_is_averaged_and_not_thinned_out() -> None:
+    """Lines of six pixels on a 12-megapixel page become their mean grey and no moiré."""
+    page = np.zeros((3000, 4000), np.uint8)
+    page[np.arange(3000) // 6 % 2 == 0] = 255
+    tile = decoded(PAINTER.tile(page))
+    assert abs(float(tile.mean()) - 127) < 12
+    assert float(tile.std()) < 24
+
+
+def test_a_small_page_is_enlarged() -> None:
+    """A 28×28 crop fills most of the space that a larger one has."""
+    assert decoded(PAINTER.tile(np.full((28, 28), 120, np.uint8))).shape == (TILE, TILE, 3)
+
+
+def test_a_page_in_any_memory_order_is_drawn_alike() -> None:
+    """A view with strides of its own gives the same card as its copy."""
+    page = np.random.default_rng(2).integers(0, 255, (90, 70, 3), np.uint8)
+    turned = np.rot90(page)
+    assert PAINTER.thumbnail(turned, None, reading("review"), "a") == PAINTER.thumbnail(
+        np.ascontiguousarray(turned), None, reading("review"), "a"
+    )
+
+
+def test_no_page_is_a_placeholder() -> None:
+    """A file that could not be decoded has a card that differs by its reason, and no tile."""
+    cards = {PAINTER.thumbnail(None, None, reading("failed", reason=why), "x") for why in ("truncated", "too_large")}
+    assert len(cards) == 2
+    assert PAINTER.tile(None) == b""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a\nb\t\x00\x7f.png",
+        "\udcff\udc80.png",
+        "\ud83d.png",
+        "invoice\u202egnp.exe",
+        "$x^2$_{\\frac}.png",
+        "日本語の書類.png",
+        "😀 naïve Åé e\u0301 ﬁ.png",
+        "\u05e9\u05dc\u05d5\u05dd \u0633\u0644\u0627\u0645.png",
+        "\u0e01\u0e33 \u0915\u094d\u0937.png",
+        "x" * 4096,
+        "\u0301" * 300,
+        "\U0010ffff\uffff\ufeff\u2028",
+    ],
+)
+def test_any_name_can_be_drawn(name: str) -> None:
+    """Control characters, lone surrogates, missing glyphs, maths signs and long names neither fail nor warn."""
+    page = written()
+    assert decoded(PAINTER.thumbnail(page, None, reading("review"), name)).shape == (HEIGHT, WIDTH, 3)
+    assert decoded(PAINTER.sheet([Tile(name, PAINTER.tile(page), reading("review"))], name)).shape[2] == 3
+
+
+def test_characters_of_every_script_can_be_drawn() -> None:
+    """No block of the basic plane, a seventh of it drawn, fails or warns."""
+    for start in range(0, 0x10000, 7 * 40):
+        PAINTER.thumbnail(None, None, reading("failed"), "".join(map(chr, range(start, min(start + 280, 0x10000), 7))))
+
+
+def test_values_reasons_and_alternatives_are_set_like_names() -> None:
+    """Whatever a reading holds, a rule's name or a long value among it, is drawn."""
+    odd = Reading("review", "12\n3\udc80日本" * 20, 2.0, (), "rule:\udcff%s", "-\x00")
+    for page in (written(), np.full((20, 400), 255, np.uint8)):
+        assert decoded(PAINTER.thumbnail(page, None, odd, "x")).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_nothing_stays_from_the_last_picture() -> None:
+    """A painter draws the same card again after others: its renderer is clean each time."""
+    page = written()
+    first = PAINTER.thumbnail(page, normalise(page), reading("accepted"), "7.png")
+    PAINTER.thumbnail(None, None, reading("failed", reason="truncated"), "a much longer name than the other.png")
+    PAINTER.thumbnail(np.full((20, 400), 9, np.uint8), None, reading("review", "12345678"), "wide.png")
+    assert PAINTER.thumbnail(page, normalise(page), reading("accepted"), "7.png") == first
+    assert Painter().thumbnail(page, normalise(page), reading("accepted"), "7.png") == first
+
+
+def test_doubtful_first() -> None:
+    """Failed, then review from the least sure, then blank, then accepted from the least sure; ties keep their order."""
+    readings = {
+        "a": Reading("accepted", confidence=0.99),
+        "b": Reading("accepted", confidence=0.98),
+        "c": Reading("blank"),
+        "d": Reading("review", confidence=0.8),
+        "e": Reading("failed"),
+        "f": Reading("review", confidence=0.3),
+        "g": Reading("failed"),
+    }
+    tiles = [Tile(name, b"", reading) for name, reading in readings.items()]
+    assert "".join(tile.name for tile in doubtful_first(tiles)) == "egfdcba"
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 300, SHEET_LIMIT + 50])
+def test_a_sheet_of_any_number_of_tiles(count: int) -> None:
+    """A sheet grows with its tiles, up to its limit."""
+    tile = PAINTER.tile(written())
+    kinds: tuple[Status, ...] = ("accepted", "review", "blank", "failed")
+    tiles = [Tile(f"{n}.png", tile if n % 4 < 3 else b"", reading(kinds[n % 4])) for n in range(count)]
+    picture = decoded(PAINTER.sheet(tiles, "20261122T153255Z-000123-7f3a"))
+    area = min(count, SHEET_LIMIT) * TILE * TILE
+    assert area <= picture.shape[0] * picture.shape[1]
+    assert picture.shape[1] <= 2400
+    for status in kinds[:count]:
+        assert share(picture, colour(status)) > 0
+
+
+def test_more_tiles_than_the_limit_say_so_and_leave_out_the_sure_ones() -> None:
+    """The failed pages of a large batch are on its sheet wherever they stood, and its size is a full sheet's."""
+    sure = [Tile("s", b"", reading("accepted"))] * (SHEET_LIMIT + 9)
+    full = decoded(PAINTER.sheet(sure[:SHEET_LIMIT], "x"))
+    more = decoded(PAINTER.sheet([*sure, Tile("f", b"", reading("failed"))], "x"))
+    assert more.shape == full.shape
+    assert share(more[64:], colour("failed")) > 0
+    assert (more[36:56, 150:] != full[36:56, 150:]).any()
+
+
+def test_the_first_tile_is_the_most_doubtful() -> None:
+    """The sheet itself is drawn in that order: its first edge has the failed page's colour, its last the accepted's."""
+    tile = PAINTER.tile(written())
+    kinds: tuple[Status, ...] = ("accepted", "blank", "failed", "review")
+    picture = decoded(PAINTER.sheet([Tile(kind, tile, reading(kind)) for kind in kinds], "x"))
+    row = picture[65]
+    edges = [next((s for s in STATUS_COLOUR if (pixel == colour(s)).all()), None) for pixel in row]
+    seen = [edge for edge, before in zip(edges, [None, *edges], strict=False) if edge and edge != before]
+    assert seen == ["failed", "review", "blank", "accepted"]
+
+
+def test_a_wide_field_takes_more_than_one_place() -> None:
+    """A field of twelve digits stays legible: its tile is up to three wide, and the sheet has room for it."""
+    wide = PAINTER.tile(np.full((80, 900), 180, np.uint8))
+    assert TILE < decoded(wide).shape[1] <= 3 * TILE + 32
+    tiles = [Tile("w", wide, reading("review", "123456789012"))] * 5
+    picture = decoded(PAINTER.sheet(tiles, "x"))
+    assert share(picture, np.array([180, 180, 180], np.uint8)) * picture.size / 3 >= 5 * decoded(wide).size / 3
+
+
+def test_a_tile_that_is_no_picture_has_a_placeholder() -> None:
+    """Bytes that do not decode cost their tile's picture and not the sheet."""
+    assert decoded(PAINTER.sheet([Tile("x", b"not a picture", reading("failed"))], "x")).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (1.0, ">99.9%"),
+        (0.9995, ">99.9%"),
+        (0.9989, "99.8%"),
+        (0.987, "99%"),
+        (0.5, "50%"),
+        (0.02, "2%"),
+        (0.001, "<1%"),
+    ],
+)
+def test_percent(probability: float, text: str) -> None:
+    """A percentage never claims a certainty that is not there."""
+    assert percent(probability) == text
+
+
+def test_reasons_in_plain_words() -> None:
+    """A known code has its words, a rule its name, and a code to come reads as it is written."""
+    assert plain_reason("low_confidence") == "not sure enough"
+    assert "check_digit" in plain_reason("rule:check_digit")
+    assert plain_reason("something_new") == "something new"
+    assert plain_reason("") == ""
+
+
+def test_printable_shows_what_it_cannot_print() -> None:
+    """Escapes stand for control characters and surrogates, a box for what the face lacks; the rest stays."""
+    assert printable("a\nb\udcff\u202e é·ß") == r"a\nb\udcff\u202e é·ß"
+    assert printable("日.png") == "□.png"
