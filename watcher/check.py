@@ -50,6 +50,7 @@ def _model(settings: Settings) -> str:
 
 def _watch(settings: Settings) -> str:
     with Watch(settings.inbox, settings.watch) as watch:
+        watch.check()
         if watch.trouble:
             raise DigitdropError(f"{watch.trouble}; raise fs.inotify.max_user_instances, or set watch: scan")
         events = "file events, and " if watch.events else ""

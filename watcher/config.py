@@ -86,7 +86,7 @@ def load(path: Path | None) -> Settings:
     base = path.parent.absolute() if path is not None else Path.cwd()
     resolved = settings.model_copy(update={key: base / getattr(settings, key) for key in ("inbox", "outbox", "model")})
     _check_folders(resolved)
-    if "model" not in values and not resolved.model.exists():
+    if settings.model == Settings().model and not resolved.model.exists():
         # Installed from a wheel there is no model/ beside the configuration: the wheel carries its own.
         resolved = resolved.model_copy(update={"model": Path(__file__).with_name("model")})
     return resolved

@@ -45,4 +45,4 @@ def complete(data: bytes, size: int) -> bool:
             order = "<I" if data.startswith(b"II") else ">I"
             return 8 <= int(struct.unpack_from(order, data, 4)[0]) < size
         case _:
-            return size > 0
+            return size >= 12  # less does not even show what it is going to be

@@ -142,7 +142,8 @@ class Inbox:
                 continue  # its user took it back: no row, no error
             if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
                 _put_back(target, self.root / name)
-            self.settling.forget(name)
+            else:
+                self.settling.forget(name)
         if batch is not None and not batch.jobs():
             _remove_empty(batch.open)
             return None

@@ -85,6 +85,8 @@ def read_card(model: Path) -> Card:
             curve=tuple((float(t), int(n), int(e)) for t, n, e in card["calibration"]["curve"]),
         )
         normaliser = int(card["normaliser"])
+        if not read.temperature > 0 or not all(0 <= wrong <= reached for _, reached, wrong in read.curve):
+            raise ValueError("calibration that makes no sense")
     except OSError as error:
         raise ModelError(
             f"model: {error.filename}: {error.strerror}; "
@@ -113,10 +115,18 @@ def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.
     Raises ModelError.
     """
     card = read_card(model)
-    raw = _keras(card.file) if card.file.suffix == ".keras" else _litert(card.file)
-    classes = raw(np.zeros((1, 28, 28, 1), np.float32)).shape[-1]
+    try:
+        raw = _keras(card.file) if card.file.suffix == ".keras" else _litert(card.file)
+        classes = raw(np.zeros((1, 28, 28, 1), np.float32)).shape[-1]
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"model: {card.file} is no network that can be run ({error}); make the model again with 'make train'"
+        ) from error
     if classes != len(card.classes):
-        raise ModelError(f"model: {card.file} has {classes} outputs, its card names {len(card.classes)} classes")
+        raise ModelError(
+            f"model: {card.file} has {classes} outputs, its card names {len(card.classes)} classes; "
+            "make the model again with 'make train'"
+        )
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         if not len(images):

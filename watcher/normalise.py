@@ -29,13 +29,13 @@ MIN_SIGNAL = 5.0  # of ink over the paper's noise
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
 GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
-MIN_ZOOM = 0.4  # of WORK: a smaller find is looked at again, closer
-LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long is ruled
+MIN_ZOOM = 0.33  # of WORK: a smaller find is looked at again, closer
+LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long may be ruled
 LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop is wide
 LINE_SLACK = 0.04  # of WORK: so far a line may stray
-LINE_WIDTH = 0.10  # of WORK: what is thicker is no ruled line
+LINE_WIDTH = 0.10  # of WORK: so wide a gap is bridged where strokes crossed a line
 RIM = 0.22  # of the crop's side: where a frame is
-TIGHT = 0.04  # of the crop's side: what is so near its edge may have been cut at it
+TIGHT = 0.04  # of the crop's side: a ruled line goes on so far where the writing on it ends
 STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close together
@@ -71,9 +71,7 @@ def normalise(page: Page) -> Ink | None:
 
 def _find(page: Page) -> tuple[Plane, Box] | None:
     """The writing alone, cut out at working size, 0 to 1, and its box on the page."""
-    sketch = _at_working_size(page)
-    grey = _grey(sketch)
-    ink = _ink(grey)
+    ink = _ink(_grey(_at_working_size(page)))
     level, least = _level(ink)
     mask = _written(_without_lines((ink > level).astype(np.uint8)))
     if mask is None or float(np.median(ink[mask > 0])) < least:
@@ -87,6 +85,7 @@ def _find(page: Page) -> tuple[Plane, Box] | None:
 
 
 def _at_working_size(page: Page) -> Page:
+    """The page at the one area that every length here is a share of, its aspect kept."""
     height, width = page.shape[:2]
     scale = WORK / (height * width) ** 0.5
     size = max(8, round(width * scale)), max(8, round(height * scale))
@@ -151,7 +150,7 @@ def _without_lines(mask: Mask) -> Mask:
     across, down = _straight(mask), _straight(mask.T).T
     if not (across.any() or down.any()):
         return mask
-    ruled = _boxed(across | down)
+    ruled = _boxed(across | down) if across.any() and down.any() else np.zeros_like(mask)
     # First what runs along the rim, then, beside what is left, what runs through the middle.
     for along_rim in (True, False):
         here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
@@ -353,6 +352,7 @@ def _as_mnist(ink: Plane) -> NDArray[np.float32]:
 
 
 def _touches(box: Box, page: Page) -> bool:
+    """Whether the box reaches the edge of the page."""
     x, y, w, h = box
     return x <= 0 or y <= 0 or x + w >= page.shape[1] or y + h >= page.shape[0]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from watcher.reading import Reading
 
+CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -154,7 +155,8 @@ def to_json(rows: Sequence[Row], delivery: Delivery) -> bytes:
             for row in rows
         ],
     }
-    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+    # A folder in the settings may have a name that is not UTF-8; it is there for people, a ? will do.
+    return json.dumps(document, ensure_ascii=False, indent=1).encode(errors="replace") + b"\n"
 
 
 def to_datapackage(batch: str) -> bytes:
@@ -192,8 +194,8 @@ def cells(row: Row, delivery: Delivery) -> dict[str, str | int | float | None]:
         row.field,
         reading.status,
         reading.value,
-        round(reading.confidence, 6) if read else None,
-        " ".join(f"{digit.confidence:.4f}" for digit in reading.digits),
+        min(round(reading.confidence, 6), CERTAIN) if read else None,
+        " ".join(f"{min(digit.confidence, CERTAIN):.4f}" for digit in reading.digits),
         reading.reason,
         reading.alternative,
         row.sha256,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
+# Its errors are of events that come while it is being stopped; whether it lives, `check` finds out.
+logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 # File systems whose events do not tell what other machines do: there the timer alone wakes.
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs", "vboxsf"}
@@ -47,7 +49,6 @@ class Watch:
         self._root = 0
 
     def __enter__(self) -> Watch:
-        self.check()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,96 @@
+"""Claims: whose they are, who takes them over, and what they are called."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from watcher.claims import WORK, Batch, Claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_names_sort_and_never_repeat(tmp_path: Path) -> None:
+    """Batches of one watcher sort in the order of their making, and those of two never collide."""
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        made = [one.new().id for _ in range(20)]
+        assert made == sorted(made)
+        assert not {batch.id for batch in (other.new() for _ in range(20))} & set(made)
+        for path in (tmp_path / WORK).glob("*.open"):
+            path.rmdir()
+
+
+def test_each_recovers_its_own(tmp_path: Path) -> None:
+    """A watcher sees its own claims, not those of one that lives."""
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        batch = one.new()
+        other.adopt()
+        assert other.undecided() == []
+        assert one.undecided() == [batch]
+        batch.open.rmdir()
+
+
+@pytest.mark.parametrize("lock_file", [True, False], ids=["lock left", "lock lost"])
+def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
+    """Claims of a watcher whose lock is free, or gone, are taken over by one other, and its lock file goes after."""
+    dead = Claims(tmp_path)
+    dead.ensure()
+    undecided, decided = dead.new(), dead.new()
+    os.rename(decided.open, decided.done)
+    os.close(dead.lock)  # as the kernel does
+    if not lock_file:
+        (tmp_path / WORK / f"{dead.id}.lock").unlink()
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        one.adopt()
+        other.adopt()
+        assert one.undecided() == [undecided]
+        assert one.decided() == [decided]
+        assert other.undecided() == other.decided() == []
+        undecided.open.rmdir()
+        decided.drop()
+        one.release()
+        assert not (tmp_path / WORK / f"{dead.id}.lock").exists()
+
+
+def test_nothing_is_left_of_a_watcher_that_was_stopped(tmp_path: Path) -> None:
+    """A watcher that ends with all delivered leaves no file behind; one with open claims leaves its lock file."""
+    with Claims(tmp_path):
+        pass
+    assert os.listdir(tmp_path / WORK) == []
+    with Claims(tmp_path) as claims:
+        batch = claims.new()
+    assert sorted(os.listdir(tmp_path / WORK)) == sorted([f"{batch.watcher}.lock", f"{batch.id}.open"])
+
+
+def test_a_new_inbox_in_the_old_ones_place(tmp_path: Path) -> None:
+    """When the inbox is replaced by an empty one, the watcher locks itself in there too."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    with Claims(inbox) as claims:
+        inbox.rename(tmp_path / "away")
+        inbox.mkdir()
+        claims.ensure()
+        assert (inbox / WORK / f"{claims.id}.lock").exists()
+
+
+def test_received_at_is_in_the_name(tmp_path: Path) -> None:
+    """When a batch was claimed can be told from its name alone, also after a crash."""
+    assert Batch("20261122T153255Z-000123-7f3a", tmp_path).received_at == "2026-11-22T15:32:55Z"
+
+
+def test_deciding_moves_the_claim(tmp_path: Path) -> None:
+    """A decided batch is no longer to be read, and dropping it deletes it; dropping it again is fine."""
+    with Claims(tmp_path) as claims:
+        batch = claims.new()
+        (batch.open / "sub").mkdir()
+        (batch.open / "sub" / "a.png").write_bytes(b"x")
+        assert [job.name for job in batch.jobs()] == ["sub/a.png"]
+        batch.decide()
+        assert claims.undecided() == []
+        assert claims.decided() == [batch]
+        batch.drop()
+        batch.drop()
+        assert claims.decided() == []

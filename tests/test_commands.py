@@ -1,0 +1,113 @@
+"""The command line as a user meets it: one clear line for what is wrong, and the exit code that tells what to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT, Folder, crop, read_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLES = ROOT / "samples"
+
+
+def expected(name: str) -> list[str]:
+    """What the samples hold: their names begin with it, a value for each page."""
+    start = name.partition("_")[0]
+    return [""] if start in {"blank", "broken.png"} else start.split("-")
+
+
+def test_each_sample_is_read_right(folder: Folder) -> None:
+    """The samples come out with their values, the blank one as blank, the broken one as failed."""
+    folder.configure(patience=1.0, workers=2)
+    names = [path.name for path in SAMPLES.iterdir() if path.suffix in {".png", ".jpg", ".webp", ".tif", ".bmp"}]
+    for name in names:
+        folder.drop(name, (SAMPLES / name).read_bytes())
+    done = folder.command("run", "--once")
+    assert done.returncode == 0, done.stderr
+    read = {name: [row for row in folder.rows() if row["file"] == name] for name in names}
+    assert {name: [row["value"] for row in rows] for name, rows in read.items()} == {
+        name: expected(name) for name in names
+    }
+    assert [read[name][0]["status"] for name in ("blank_box.png", "broken.png")] == ["blank", "failed"]
+    assert {row["status"] for name in names for row in read[name] if row["value"]} == {"accepted"}
+
+
+def test_read(folder: Folder, tmp_path: Path) -> None:
+    """`read` takes images and folders of them, prints CSV, draws pictures, and says by its exit code if one failed."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.png").write_bytes(crop())
+    (tmp_path / "b.png").write_bytes(b"text")
+    pictures = tmp_path / "pictures"
+    done = folder.command("read", str(tmp_path / "scans"), str(tmp_path / "b.png"), "--picture", str(pictures))
+    assert done.returncode == 1
+    rows = read_csv(done.stdout.encode())
+    assert [(row["status"], row["value"]) for row in rows][1] == ("failed", "")
+    assert rows[0]["value"] == "7"
+    assert all((pictures / row["thumbnail"]).is_file() for row in rows)
+    assert folder.command("read", str(tmp_path / "scans")).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["read"], "the following arguments are required: FILE"),
+        (["read", "nowhere.png"], "nowhere.png: no such file"),
+        (["run", "--twice"], "unrecognized arguments: --twice"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], words: str) -> None:
+    """Wrong usage is one line on stderr, and exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watcher", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"setle": 1}, "unknown key 'setle'; did you mean 'settle'?"),
+        ({"settle": "soon"}, "settle is 'soon'"),
+        ({"inbox": "nowhere"}, "nowhere is not a folder; make it, or set inbox:"),
+        ({"model": "nowhere"}, "No such file or directory; train one with 'make train'"),
+        ({"outbox": "inbox/out"}, "lie within each other"),
+    ],
+)
+def test_wrong_configuration(folder: Folder, settings: dict[str, object], words: str) -> None:
+    """A configuration that will not do is one line on stderr, and exit code 78: systemd must not restart."""
+    folder.configure(**settings)
+    done = folder.command("run")
+    assert done.returncode == 78
+    assert words in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("digitdrop: ")] == []
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_that_is_not_what_its_card_says(folder: Folder, tmp_path: Path) -> None:
+    """A network with other bytes than its card names is refused at the start, with exit code 78."""
+    shutil.copytree(ROOT / "model", tmp_path / "model")
+    with (tmp_path / "model" / "digits.tflite").open("ab") as file:
+        file.write(b"!")
+    folder.configure(model=str(tmp_path / "model"))
+    done = folder.command("run")
+    assert done.returncode == 78
+    assert "put back the file that belongs to the card" in done.stderr
+    assert folder.command("check").returncode == 78
+
+
+def test_help() -> None:
+    """`--help` names each command with what it does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watcher", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for command in ("run", "read", "check", "status"):
+        assert f"\n    {command}" in done.stdout

@@ -1,0 +1,319 @@
+"""Settings come from one YAML file; what is wrong in it is said in a line that names key, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from watcher.config import Settings, load, worker_count
+from watcher.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "config.yaml"
+
+
+def given(folder: Path, text: str | bytes) -> Path:
+    """A configuration file of this text."""
+    path = folder / "config.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def complaint(folder: Path, text: str | bytes) -> str:
+    """What is said of a configuration, less the file's name in front."""
+    path = given(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.exit_code == 78
+    message = str(caught.value)
+    assert message.startswith(f"{path}: "), message
+    return message.removeprefix(f"{path}: ")
+
+
+def flat(settings: BaseModel, prefix: str = "") -> dict[str, object]:
+    """Each setting by its dotted key."""
+    found: dict[str, object] = {}
+    for key, value in settings:
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, BaseModel) else {prefix + key: value}
+    return found
+
+
+def flat_yaml(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Each value of a YAML document by its dotted key."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= flat_yaml(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+# The file that ships
+
+
+def test_shipped_file_holds_the_defaults() -> None:
+    """config.yaml names each setting there is, in their order, with the value that holds without it."""
+    defaults = {key: str(value) if isinstance(value, Path) else value for key, value in flat(Settings()).items()}
+    written = flat_yaml(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
+    assert written == defaults
+    assert list(written) == list(defaults)
+
+
+def test_each_setting_is_explained() -> None:
+    """Each key of config.yaml has a comment on its line."""
+    for line in SHIPPED.read_text(encoding="utf-8").splitlines():
+        key, colon, rest = line.partition(":")
+        if line.startswith("#") or not colon or not rest.strip():
+            continue  # a comment, an empty line, or the head of a section whose keys follow
+        assert len(rest.partition("#")[2].strip()) > 3, key
+
+
+def test_shipped_file_loads() -> None:
+    """The configuration that ships is fit, and its folders are the repository's."""
+    settings = load(SHIPPED)
+    assert (settings.inbox, settings.outbox, settings.model) == (ROOT / "inbox", ROOT / "outbox", ROOT / "model")
+    assert settings.model_copy(update={key: Path(key) for key in ("inbox", "outbox", "model")}) == Settings()
+
+
+# What is left out
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# all defaults\n", "---\n", b"\xef\xbb\xbf"])
+def test_empty_file(tmp_path: Path, text: str | bytes) -> None:
+    """A file that sets nothing leaves all defaults."""
+    assert (
+        flat(load(given(tmp_path, text))).items() >= {"settle": 2.0, "batch.size": 256, "limits.seconds": 10.0}.items()
+    )
+
+
+def test_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a configuration the defaults hold, and the folders are those of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    settings = load(None)
+    assert (settings.inbox, settings.outbox) == (tmp_path / "inbox", tmp_path / "outbox")
+
+
+def test_one_key_of_a_section(tmp_path: Path) -> None:
+    """Setting one key of a section leaves the others at their defaults."""
+    settings = load(given(tmp_path, "batch: {size: 3}\nlimits:\n  seconds: 2.5\n"))
+    assert (settings.batch.size, settings.batch.wait) == (3, 0.2)
+    assert (settings.limits.seconds, settings.limits.pixels) == (2.5, 40_000_000)
+
+
+def test_whole_numbers_do_for_seconds(tmp_path: Path) -> None:
+    """A whole number is fine where seconds are meant."""
+    assert load(given(tmp_path, "settle: 3\n")).settle == 3.0
+
+
+def test_frozen(tmp_path: Path) -> None:
+    """Settings cannot be changed once they are read, nor those of a section."""
+    settings = load(given(tmp_path, ""))
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.settle = 1.0
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.batch.size = 1
+
+
+# Folders
+
+
+def test_relative_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative folders are relative to the configuration file, wherever the program was started."""
+    (tmp_path / "etc").mkdir()
+    path = given(tmp_path / "etc", "inbox: scans/in\noutbox: ../out\nmodel: nets\n")
+    monkeypatch.chdir(tmp_path)
+    for name in (path, path.relative_to(tmp_path)):
+        settings = load(name)
+        assert settings.inbox == tmp_path / "etc/scans/in"
+        assert settings.outbox.resolve() == tmp_path / "out"
+        assert settings.model == tmp_path / "etc/nets"
+        assert settings.inbox.is_absolute()
+
+
+def test_absolute_folders(tmp_path: Path) -> None:
+    """Absolute folders stay as they are."""
+    settings = load(given(tmp_path, "inbox: /srv/in\noutbox: /srv/out\nmodel: /srv/model\n"))
+    assert (settings.inbox, settings.outbox, settings.model) == (Path("/srv/in"), Path("/srv/out"), Path("/srv/model"))
+
+
+@pytest.mark.parametrize(
+    ("inbox", "outbox"),
+    [
+        ("a", "a"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("a", "./a/../a"),
+        ("a", "a/b/c/d"),
+        (".", "out"),
+        ("in", "."),
+        ("/", "/a"),
+    ],
+)
+def test_folders_within_each_other(tmp_path: Path, inbox: str, outbox: str) -> None:
+    """An inbox in the outbox, or the other way round, is refused by both their names."""
+    with pytest.raises(ConfigError, match=r"inbox .* and outbox .* lie within each other; give each") as caught:
+        load(given(tmp_path, f"inbox: {inbox}\noutbox: {outbox}\n"))
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_within_each_other_by_a_link(tmp_path: Path) -> None:
+    """A symbolic link does not hide that the outbox lies in the inbox."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").symlink_to("in")
+    with pytest.raises(ConfigError, match="lie within each other"):
+        load(given(tmp_path, "inbox: in\noutbox: out\n"))
+
+
+def test_similar_names_are_not_within(tmp_path: Path) -> None:
+    """Folders whose names only begin alike are fine."""
+    assert load(given(tmp_path, "inbox: scans\noutbox: scans-read\n")).outbox == tmp_path / "scans-read"
+
+
+def test_model_of_the_wheel(tmp_path: Path) -> None:
+    """With no model beside the configuration, the one that was installed serves the default; another is kept."""
+    assert load(given(tmp_path, "")).model == ROOT / "watcher" / "model"
+    assert load(given(tmp_path, "model: model\n")).model == ROOT / "watcher" / "model"
+    assert load(given(tmp_path, "model: mine\n")).model == tmp_path / "mine"
+    (tmp_path / "model").mkdir()
+    assert load(given(tmp_path, "")).model == tmp_path / "model"
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("settel: 1", "unknown key 'settel'; did you mean 'settle'?"),
+        ("Inbox: in", "unknown key 'Inbox'; did you mean 'inbox'?"),
+        ("thumbnail: all", "unknown key 'thumbnail'; did you mean 'thumbnails'?"),
+        ("batch: {sise: 1}", "unknown key 'batch.sise'; did you mean 'size'?"),
+        ("limits: {memmory: 1}", "unknown key 'limits.memmory'; did you mean 'memory'?"),
+        ("batch: {zzz: 1}", "unknown key 'batch.zzz'; known here: size, wait"),
+        ("zzz: 1", f"unknown key 'zzz'; known here: {', '.join(Settings.model_fields)}"),
+    ],
+)
+def test_unknown_key(tmp_path: Path, text: str, expected: str) -> None:
+    """An unknown key is refused with the one that was probably meant, or else with those there are."""
+    assert complaint(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("settle: soon", "settle is 'soon': input should be a valid number"),
+        ("settle: '2'", "settle is '2': input should be a valid number"),
+        ("settle: [2]", "settle is [2]: input should be a valid number"),
+        ("settle:", "settle is None: input should be a valid number"),
+        ("settle: true", "settle is True: input should be a valid number"),
+        ("workers: 1.5", "workers is 1.5: input should be a valid integer"),
+        ("workers: true", "workers is True: input should be a valid integer"),
+        ("workers: two", "workers is 'two': input should be a valid integer"),
+        ("contact_sheet: 1", "contact_sheet is 1: input should be a valid boolean"),
+        ("contact_sheet: 'yes'", "contact_sheet is 'yes': input should be a valid boolean"),
+        ("inbox: 5", "inbox is 5: should be the path of a folder"),
+        ("outbox:", "outbox is None: should be the path of a folder"),
+        ("model: [a]", "model is ['a']: should be the path of a folder"),
+        ("batch: 5", "batch is 5: should hold keys of its own: size, wait"),
+        ("accept:", "accept is None: should hold keys of its own: max_error"),
+        ("limits: [1]", "limits is [1]: should hold keys of its own: bytes, pixels, seconds, memory"),
+        ("limits: {bytes: 50 MB}", "limits.bytes is '50 MB': input should be a valid integer"),
+    ],
+)
+def test_wrong_type(tmp_path: Path, text: str, expected: str) -> None:
+    """A value of the wrong type is refused by its key and value, with what it should be; nothing is converted."""
+    assert complaint(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "remedy"),
+    [
+        ("settle: -1", "settle", "-1", "greater than or equal to 0"),
+        ("settle: 1000000", "settle", "1000000", "less than or equal to 86400"),
+        ("settle: .nan", "settle", "nan", "finite number"),
+        ("patience: .inf", "patience", "inf", "finite number"),
+        ("scan_every: 0", "scan_every", "0", "greater than or equal to 0.05"),
+        ("scan_every: .nan", "scan_every", "nan", "less than or equal to 3600"),
+        ("workers: -1", "workers", "-1", "greater than or equal to 0"),
+        ("workers: 1000", "workers", "1000", "less than or equal to 256"),
+        ("batch: {size: 0}", "batch.size", "0", "greater than or equal to 1"),
+        ("batch: {wait: -0.1}", "batch.wait", "-0.1", "greater than or equal to 0"),
+        ("watch: never", "watch", "'never'", "'auto', 'events' or 'scan'"),
+        ("originals: remove", "originals", "'remove'", "'keep' or 'delete'"),
+        ("thumbnails: no", "thumbnails", "False", "'all', 'review' or 'none'"),
+        ("accept: {max_error: 0}", "accept.max_error", "0", "greater than 0"),
+        ("accept: {max_error: 1}", "accept.max_error", "1", "less than or equal to 0.5"),
+        ("accept: {max_error: .nan}", "accept.max_error", "nan", "less than or equal to 0.5"),
+        ("limits: {bytes: 0}", "limits.bytes", "0", "greater than or equal to 1"),
+        ("limits: {pixels: -5}", "limits.pixels", "-5", "greater than or equal to 1"),
+        ("limits: {seconds: 0}", "limits.seconds", "0", "greater than 0"),
+        ("limits: {seconds: .nan}", "limits.seconds", "nan", "less than or equal to 3600"),
+        ("limits: {memory: 1000}", "limits.memory", "1000", "greater than or equal to 600000000"),
+    ],
+)
+def test_impossible_value(tmp_path: Path, text: str, key: str, value: str, remedy: str) -> None:
+    """A value that cannot work is refused in one line by its key and value, with what would."""
+    message = complaint(tmp_path, text)
+    assert message.startswith(f"{key} is {value}: ")
+    assert remedy in message
+    assert "\n" not in message
+
+
+def test_each_mistake_has_its_line(tmp_path: Path) -> None:
+    """Several mistakes are told at once, each in a line that names the file."""
+    path = given(tmp_path, "settle: -1\nworkers: x\nsettel: 1\nbatch: {size: 0}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert all(sum(key in line for line in lines) == 1 for key in ("settle is", "workers", "'settel'", "batch.size"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b: c",
+        "inbox: [",
+        "\tsettle: 1",
+        "settle: 2026-13-45",  # YAML takes it for a date
+        "? [a]\n: 1",
+        "inbox: !!python/object/apply:os.getcwd []",
+        "\x01",
+        b"\xff\xfe\xff",
+        b"inbox: caf\xe9",
+    ],
+)
+def test_not_yaml(tmp_path: Path, text: str | bytes) -> None:
+    """What is no YAML, or no UTF-8, is refused in one line; nothing in it is ever run."""
+    message = complaint(tmp_path, text)
+    assert message.startswith("cannot be read as YAML: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("text", "kind"), [("- inbox\n", "list"), ("inbox\n", "str"), ("5\n", "int")])
+def test_not_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
+    """A file that holds no keys is refused with what it should hold."""
+    assert complaint(tmp_path, text) == f"should hold 'key: value' lines, not a {kind}"
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A configuration that is not there is refused by its name, with the option that names another."""
+    path = tmp_path / "no.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: no such file; name the configuration with --config"
+
+
+def test_folder_instead_of_a_file(tmp_path: Path) -> None:
+    """A folder is no configuration."""
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        load(tmp_path)
+
+
+def test_worker_count(tmp_path: Path) -> None:
+    """Workers are as many as set; 0 means one for each processor."""
+    assert worker_count(load(given(tmp_path, "workers: 3\n"))) == 3
+    assert worker_count(load(given(tmp_path, "workers: 0\n"))) >= 1

@@ -1,0 +1,201 @@
+"""What counts as a scan, when it is ready, and how it is claimed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import crop
+
+from watcher.claims import WORK, Claims
+from watcher.config import Settings
+from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN, Inbox, ready, scan
+from watcher.settle import Signature
+from watcher.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Folders, and settings under which a file settles at once."""
+    for name in ("inbox", "outbox"):
+        (tmp_path / name).mkdir()
+    return Settings(inbox=tmp_path / "inbox", outbox=tmp_path / "outbox", settle=0.0, watch="scan", scan_every=0.05)
+
+
+@pytest.fixture
+def inbox(settings: Settings) -> Iterator[Inbox]:
+    """An inbox with its claims, in this process."""
+    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
+        yield Inbox(settings, claims, watch, stop=lambda: False)
+
+
+def taken(inbox: Inbox) -> list[str]:
+    """The names that a run over the inbox claims; each batch is dropped as if it were delivered."""
+    names = []
+    for batch in inbox.batches(lambda _: None, lambda _: None, once=True):
+        names += [job.name for job in batch.jobs()]
+        batch.decide()
+        batch.drop()
+    return names
+
+
+def signature(path: Path) -> Signature:
+    """How a file looks now."""
+    status = path.stat()
+    return Signature(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def test_only_scans_are_seen(tmp_path: Path) -> None:
+    """Hidden, temporary and other files, links, pipes, sockets and folders named like scans are never touched."""
+    for name in ("a.png", "X.PNG", "x.jpeg", "scan.TIF", "deep/er/b.webp", "form.pdf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for name in (".a.png", "._a.png", ".DS_Store", "~$a.png", ".nfs0001", "@eaDir/a.png", ".stfolder/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("Thumbs.db", "a.png.tmp", "a.png.part", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.png"))
+        seen, other = scan(tmp_path)
+    assert sorted(seen) == ["X.PNG", "a.png", "deep/er/b.webp", "form.pdf", "scan.TIF", "x.jpeg"]
+    assert other == 7
+
+
+def test_what_lies_there_is_taken_once(settings: Settings, inbox: Inbox) -> None:
+    """Each file is claimed once, from subfolders too, with names that are no text."""
+    names = ["a.png", "sub/a.png", os.fsdecode(b"\xff\n.png"), "x" * 251 + ".png"]
+    for number, name in enumerate(names):
+        (settings.inbox / name).parent.mkdir(exist_ok=True)
+        (settings.inbox / name).write_bytes(crop(number))
+    assert sorted(taken(inbox)) == sorted(names)
+    assert not scan(settings.inbox)[0]
+    (settings.inbox / "a.png").write_bytes(crop(9))
+    assert taken(inbox) == ["a.png"]
+
+
+def test_a_writer_keeps_its_file(tmp_path: Path) -> None:
+    """A file that somebody has open for writing is not taken, one that is read by others is."""
+    path = tmp_path / "a.png"
+    path.write_bytes(crop())
+    with path.open("ab"):
+        assert ready(path, signature(path), patient=True) == WRITTEN
+    with path.open("rb"):
+        assert ready(path, signature(path), patient=False) == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", crop()[:-30], crop()[:200] + bytes(len(crop()) - 200), bytes(5000), b"BM" + (5000).to_bytes(4, "little")],
+    ids=["empty", "cut", "zeros at the end", "zeros", "shorter than it says"],
+)
+def test_an_incomplete_file_gets_its_time(tmp_path: Path, data: bytes) -> None:
+    """A file that is not there to its end waits until patience has run out, and is then taken as it is."""
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    assert ready(path, signature(path), patient=False) == INCOMPLETE
+    assert ready(path, signature(path), patient=True) == ""
+
+
+def test_a_changed_file_settles_again(tmp_path: Path) -> None:
+    """What is no longer what settled, a link among it, is not taken."""
+    path = tmp_path / "a.png"
+    path.write_bytes(crop())
+    before = signature(path)
+    path.write_bytes(crop(1) + b"more")
+    assert ready(path, before, patient=False) == "changed"
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    assert ready(path, before, patient=False)
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    """A file that may not be read is left where it is."""
+    path = tmp_path / "a.png"
+    path.write_bytes(crop())
+    path.chmod(0)
+    before, user = signature(path), os.geteuid()
+    if user == 0:  # who may read everything, until it is somebody else
+        os.seteuid(65534)
+    try:
+        assert ready(path, before, patient=False) == UNREADABLE
+    finally:
+        os.seteuid(user)
+
+
+def test_replaced_in_the_last_moment(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is replaced between the look and the claim goes back, and is read once, with its last content."""
+    path = settings.inbox / "a.png"
+    path.write_bytes(crop(1))
+    real, last = os.rename, crop(2)
+
+    def rename(source: Path, target: Path) -> None:
+        if os.path.basename(source) == "a.png" and WORK in str(target) and path.read_bytes() != last:
+            fresh = settings.outbox / "fresh"
+            fresh.write_bytes(last)
+            real(fresh, path)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    contents = []
+    for batch in inbox.batches(lambda _: None, lambda _: None, once=True):
+        for job in batch.jobs():
+            with open(job.path, "rb") as file:
+                contents.append(file.read())
+        batch.decide()
+        batch.drop()
+    assert contents == [last]
+
+
+def test_batches_are_bounded(settings: Settings) -> None:
+    """No batch holds more scans than batch.size; a backlog becomes several."""
+    small = settings.model_copy(update={"batch": settings.batch.model_copy(update={"size": 4, "wait": 0.0})})
+    for number in range(10):
+        (settings.inbox / f"{number}.png").write_bytes(crop(number))
+    with Watch(small.inbox, "scan") as watch, Claims(small.inbox) as claims:
+        sizes = []
+        for batch in Inbox(small, claims, watch, stop=lambda: False).batches(lambda _: None, lambda _: None, once=True):
+            sizes.append(len(batch.jobs()))
+            batch.decide()
+            batch.drop()
+    assert sum(sizes) == 10
+    assert max(sizes) <= 4
+
+
+def test_trouble_is_told_and_tried_again(settings: Settings, inbox: Inbox) -> None:
+    """A batch that could not be delivered comes again, the same one, until it can."""
+    (settings.inbox / "a.png").write_bytes(crop())
+    seen = []
+    for batch in inbox.batches(lambda _: None, lambda _: None, once=True):
+        seen.append((batch.id, [job.name for job in batch.jobs()]))
+        if len(seen) == 2:
+            batch.decide()
+            batch.drop()
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+
+
+def test_an_inbox_that_is_gone_and_comes_back(settings: Settings, inbox: Inbox) -> None:
+    """While the inbox is missing that is told, as the environment's fault; a new one in its place is watched."""
+    settings.inbox.rename(settings.inbox.with_name("away"))
+    told: list[OSError] = []
+
+    def tell(error: OSError | None) -> None:
+        if error is not None:
+            told.append(error)
+            settings.inbox.mkdir()
+            (settings.inbox / "a.png").write_bytes(crop())
+
+    batch = next(inbox.batches(lambda _: None, tell))
+    assert [job.name for job in batch.jobs()] == ["a.png"]
+    assert [error.errno for error in told] == [errno.ENOENT]

@@ -1,0 +1,144 @@
+"""Deliveries: complete when they appear, and with the bytes that were read."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import crop, read_csv
+
+from watcher.claims import Claims
+from watcher.config import Settings
+from watcher.errors import ConfigError
+from watcher.outbox import Outbox, check_folders
+from watcher.pipeline import read_whole
+from watcher.reading import Reading, failed
+from watcher.results import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from watcher.claims import Batch
+
+
+class Case:
+    """A claimed batch of two scans and the outbox that it goes to."""
+
+    def __init__(self, settings: Settings, claims: Claims) -> None:
+        self.settings = settings
+        self.batch: Batch = claims.new()
+        for name, data in (("sub/a.png", crop()), ("b.png", b"text")):
+            (self.batch.open / name).parent.mkdir(exist_ok=True)
+            (self.batch.open / name).write_bytes(data)
+
+    def rows(self) -> list[Row]:
+        """One scan read, one failed."""
+        rows = []
+        for job in self.batch.jobs():
+            data, sha256, stamp = read_whole(job.path, 10**6)
+            reading = failed("unsupported") if data == b"text" else Reading("review", value="7")
+            rows.append(Row(job.name, 1, reading, sha256=sha256, stamp=stamp, read_at="2026-01-01T00:00:00Z"))
+        return rows
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    """A claimed batch, in folders of its own."""
+    settings = Settings(inbox=tmp_path / "inbox", outbox=tmp_path / "outbox")
+    settings.inbox.mkdir()
+    settings.outbox.mkdir()
+    check_folders(settings)
+    with Claims(settings.inbox) as claims:
+        yield Case(settings, claims)
+
+
+def files(root: Path) -> list[str]:
+    """All files under a folder."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("originals", "kept"), [("keep", ["scans/sub/a.png"]), ("delete", [])])
+def test_a_delivery_holds_what_it_should(case: Case, originals: str, kept: list[str]) -> None:
+    """A delivery holds its tables and the originals as configured, those that failed in any case."""
+    settings = case.settings.model_copy(update={"originals": originals})
+    outbox = Outbox(settings)
+    outbox.stage(case.batch)
+    outbox.deliver(case.batch, case.rows(), "model")
+    delivery = settings.outbox / case.batch.id
+    assert files(delivery) == sorted(["datapackage.json", "failed/b.png", "results.csv", "results.json", *kept])
+    assert [row["file"] for row in read_csv((delivery / "results.csv").read_bytes())] == ["b.png", "sub/a.png"]
+    assert not case.batch.done.exists()
+    assert os.listdir(outbox.staging) == []
+
+
+def test_originals_are_copied_where_they_cannot_be_linked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between file systems the originals are copied, with the same bytes."""
+
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    outbox.deliver(case.batch, case.rows(), "model")
+    assert (case.settings.outbox / case.batch.id / "scans/sub/a.png").read_bytes() == crop()
+
+
+def test_a_scan_that_changes_is_not_delivered(case: Case) -> None:
+    """When a scan's bytes change after they were read, nothing is decided: the batch has to be read again."""
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    rows = case.rows()
+    (case.batch.open / "b.png").write_bytes(b"other text")
+    with pytest.raises(BlockingIOError):
+        outbox.deliver(case.batch, rows, "model")
+    assert case.batch.open.exists()
+    assert not (case.settings.outbox / case.batch.id).exists()
+
+
+def test_a_stage_is_wiped(case: Case) -> None:
+    """What an earlier try left in the stage does not get into the delivery."""
+    outbox = Outbox(case.settings)
+    (outbox.stage(case.batch) / "thumbnails").mkdir()
+    assert os.listdir(outbox.stage(case.batch)) == []
+
+
+def test_published_once(case: Case) -> None:
+    """A decided batch is published while it is staged; when it was, only the claim goes, wherever the delivery is."""
+    outbox = Outbox(case.settings)
+    (outbox.stage(case.batch) / "results.csv").write_bytes(b"x")
+    case.batch.decide()
+    outbox.finish(case.batch)
+    delivery = case.settings.outbox / case.batch.id
+    assert delivery.exists()
+    delivery.rename(case.settings.outbox.with_name("taken"))
+    outbox.finish(case.batch)
+    assert not delivery.exists()
+
+
+def test_an_outbox_that_is_gone(case: Case) -> None:
+    """A decided batch whose outbox is not there keeps its claim, rather than to count as published."""
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    case.batch.decide()
+    case.settings.outbox.rename(case.settings.outbox.with_name("unmounted"))
+    with pytest.raises(FileNotFoundError, match="mounted"):
+        outbox.finish(case.batch)
+    assert case.batch.done.exists()
+
+
+@pytest.mark.parametrize("key", ["inbox", "outbox"])
+def test_folders_that_will_not_do(tmp_path: Path, key: str) -> None:
+    """A missing folder, and a file in its place, are refused by name."""
+    settings = Settings(inbox=tmp_path / "inbox", outbox=tmp_path / "outbox")
+    for name in ("inbox", "outbox"):
+        (tmp_path / name).mkdir()
+    (tmp_path / key).rmdir()
+    with pytest.raises(ConfigError, match=f"^{key}: .*make it"):
+        check_folders(settings)
+    (tmp_path / key).write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"^{key}: .*is not a folder"):
+        check_folders(settings)

@@ -1,0 +1,84 @@
+"""Probabilities become a value, and a status that says whether it can be trusted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from watcher.reading import ALTERNATIVES, Reading, blank, failed, read_digit
+
+DIGITS = tuple("0123456789")
+BOX = (3, 5, 20, 30)
+
+
+def certain(value: str, confidence: float, second: str) -> list[float]:
+    """Probabilities in which `value` has `confidence` and `second` most of the rest."""
+    rest = 1 - confidence
+    return [confidence if d == value else 0.6 * rest if d == second else 0.05 * rest for d in DIGITS]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "threshold", "status"),
+    [
+        (0.99, 0.98, "accepted"),
+        (0.98, 0.98, "accepted"),
+        (0.98, math.nextafter(0.98, 1), "review"),
+        (0.97, 0.98, "review"),
+        (1.0, 1.0, "accepted"),
+        (1.0, math.inf, "review"),
+        (0.6, 0.0, "accepted"),
+    ],
+)
+def test_threshold(confidence: float, threshold: float, status: str) -> None:
+    """What reaches the threshold is accepted, without a reason; what does not is for review, and says why."""
+    reading = read_digit(certain("4", confidence, "9"), DIGITS, BOX, threshold)
+    assert reading.status == status
+    assert reading.reason == ("" if status == "accepted" else "low_confidence")
+    assert reading.value == "4"
+    assert reading.confidence == confidence
+
+
+def test_best_guess_and_alternatives() -> None:
+    """The likeliest digit is the value, the next one the alternative, and the digit keeps the next three in order."""
+    probabilities = [0.0, 0.02, 0.5, 0.03, 0.0, 0.1, 0.05, 0.3, 0.0, 0.0]
+    reading = read_digit(probabilities, DIGITS, BOX, 0.9)
+    assert (reading.value, reading.alternative) == ("2", "7")
+    (digit,) = reading.digits
+    assert (digit.value, digit.confidence, digit.box) == ("2", 0.5, BOX)
+    assert digit.alternatives == (("7", 0.3), ("5", 0.1), ("6", 0.05))
+    assert len(digit.alternatives) == ALTERNATIVES
+
+
+def test_equal_chances() -> None:
+    """Of equally likely digits the first of the classes is the value, each time the same."""
+    reading = read_digit([0.1] * 10, DIGITS, BOX, 0.9)
+    assert (reading.value, reading.alternative, reading.status) == ("0", "1", "review")
+
+
+def test_classes_name_the_values() -> None:
+    """A value is what the model's card calls its class, in whatever order."""
+    assert read_digit([0.1, 0.2, 0.7], ("7", "0", "3"), BOX, 0.5).value == "3"
+
+
+def test_two_classes() -> None:
+    """A network of two classes has but one alternative."""
+    reading = read_digit([0.3, 0.7], ("0", "1"), BOX, 0.5)
+    assert reading.alternative == "0"
+    assert reading.digits[0].alternatives == (("0", 0.3),)
+
+
+def test_as_many_probabilities_as_classes() -> None:
+    """Probabilities that do not match the classes are a mistake, not a reading."""
+    with pytest.raises(ValueError, match="shorter"):
+        read_digit([0.5, 0.5], DIGITS, BOX, 0.5)
+
+
+def test_blank() -> None:
+    """A page with nothing on it has neither value nor reason."""
+    assert blank() == Reading("blank", value="", confidence=0.0, digits=(), reason="", alternative="")
+
+
+def test_failed() -> None:
+    """A scan that could not be read has no value but says why."""
+    assert failed("truncated") == Reading("failed", value="", confidence=0.0, digits=(), reason="truncated")
