@@ -43,7 +43,7 @@ class Worker:
         self.stderr = os.memfd_create("stderr")
         # The lock on the claims stays open in the worker: nobody takes them over while one of us can still write.
         passed = [theirs.fileno(), self.note, *([lock] if lock is not None else [])]
-        self.process = subprocess.Popen(  # noqa: S603 - this very interpreter
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
             pass_fds=passed,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,1 @@
+"""What the README's figures on speed and memory come from."""

@@ -1,0 +1,469 @@
+"""The trainer: its data, its arithmetic, and two real trainings on a handful of images."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+
+from train import augmentation, calibration, evaluate, mnist
+from train.__main__ import main
+from watcher import model
+from watcher.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+# Keras asks TensorFlow's variables for an array in a way that NumPy 2 calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TRAINED = 600  # images: enough for a network that beats guessing by far
+FILES = {
+    "accuracy.png",
+    "card.json",
+    "confusion.png",
+    "digits.keras",
+    "digits.tflite",
+    "hardest.png",
+    "history.csv",
+    "loss.png",
+}
+
+
+def draw(digit: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A digit of a printed font, moved, turned and stretched: bright on black, 28×28."""
+    image = np.zeros((28, 28), np.uint8)
+    cv2.putText(image, str(digit), (7, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.75, 255, 2, cv2.LINE_AA)
+    turn = cv2.getRotationMatrix2D((14, 14), rng.uniform(-8, 8), rng.uniform(0.85, 1.15))
+    move = np.array([[0, 0, 1], [0, 0, 1]]) * rng.uniform(-1.5, 1.5, (2, 1))
+    return np.asarray(cv2.warpAffine(image, turn + move, (28, 28)), np.uint8)
+
+
+def idx(values: NDArray[np.uint8]) -> bytes:
+    """An array as an IDX file."""
+    return struct.pack(f">I{values.ndim}I", 0x800 + values.ndim, *values.shape) + values.tobytes()
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like MNIST's, with drawn digits."""
+    folder = tmp_path_factory.mktemp("drawn")
+    rng = np.random.default_rng(7)
+    for part, count in (("train", TRAINED), ("t10k", 200)):
+        labels = rng.integers(0, 10, count).astype(np.uint8)
+        images = np.stack([draw(int(label), rng) for label in labels])
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(drawn: Path) -> Path:
+    """The folder that DIGITDROP_MNIST names, else drawn digits."""
+    return Path(os.environ.get("DIGITDROP_MNIST") or drawn)
+
+
+@pytest.fixture(scope="session")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, made by the command line with the reference recipe."""
+    pytest.importorskip("tensorflow")
+    out = tmp_path_factory.mktemp("fitted") / "reference"
+    quick = ["--limit", str(TRAINED), "--epochs", "4", "--seed", "3"]
+    assert main(["--recipe", "seed", "--data", str(data), "--out", str(out), *quick]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def card(reference: Path) -> dict[str, Any]:
+    """Its card."""
+    read: dict[str, Any] = json.loads((reference / "card.json").read_text(encoding="utf-8"))
+    return read
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty labelled crops, dark on light, with two sources, a blank one and a scribble."""
+    folder = tmp_path_factory.mktemp("crops")
+    rng = np.random.default_rng(5)
+    lines = ["file,value,source"]
+    for number in range(30):
+        digit = int(rng.integers(0, 10))
+        page = 235 - cv2.resize(draw(digit, rng), (112, 112), interpolation=cv2.INTER_CUBIC) // 255 * 200
+        save(folder / f"{number}.png", page)
+        lines.append(f"{number}.png,{digit},{'kitchen' if number % 3 else 'office:attic'}")
+    save(folder / "blank.png", np.full((80, 80), 235, np.uint8))
+    cross = np.full((80, 80), 235, np.uint8)
+    cv2.line(cross, (20, 20), (60, 60), 30, 4)
+    cv2.line(cross, (60, 20), (20, 60), 30, 4)
+    save(folder / "cross.png", cross)
+    (folder / "labels.csv").write_text("\n".join([*lines, "blank.png,,office", "cross.png,-,office"]) + "\n")
+    return folder
+
+
+def save(path: Path, image: NDArray[Any]) -> None:
+    """Write a PNG."""
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of MNIST's four files in a folder, unpacked."""
+    paths = {name: next(folder.glob(f"{name}*")) for name in mnist.SHA256}
+    unpack: dict[bool, Any] = {True: gzip.decompress, False: bytes}
+    return {
+        name: hashlib.sha256(unpack[path.suffix == ".gz"](path.read_bytes())).hexdigest()
+        for name, path in paths.items()
+    }
+
+
+@pytest.fixture
+def mirror(drawn: Path, tmp_path: Path) -> Path:
+    """A mirror on the local disk, all of whose files are gzipped."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for path in drawn.iterdir():
+        raw = path.read_bytes()
+        name = path.name.removesuffix(".gz")
+        (folder / f"{name}.gz").write_bytes(raw if path.suffix == ".gz" else gzip.compress(raw))
+    return folder
+
+
+# The data
+
+
+def test_a_folder_is_read_gzipped_or_not(drawn: Path, tmp_path: Path) -> None:
+    """Images and labels come in their shapes, with the hash of the unpacked bytes."""
+    read = mnist.load(drawn, tmp_path)
+    assert read.train_images.shape == (TRAINED, 28, 28)
+    assert read.test_labels.shape == (200,)
+    assert read.sha256 == hashes(drawn)
+    assert not read.is_original
+    assert len(read.limited(50).test_images) == 50
+
+
+def test_mnist_is_told_from_other_data(data: Path, tmp_path: Path) -> None:
+    """Only MNIST to the byte is called so."""
+    assert mnist.load(data, tmp_path).is_original == ("DIGITDROP_MNIST" in os.environ)
+
+
+def test_a_download_is_checked_and_kept(drawn: Path, mirror: Path, tmp_path: Path) -> None:
+    """The second mirror serves where the first is gone, and the cache where both are."""
+    mirrors = [(tmp_path / "gone").as_uri() + "/", mirror.as_uri() + "/"]
+    first = mnist.load(None, tmp_path / "cache", mirrors, hashes(drawn))
+    second = mnist.load(None, tmp_path / "cache", [], hashes(drawn))
+    assert np.array_equal(first.train_images, second.train_images)
+
+
+def test_a_damaged_cache_is_fetched_again(drawn: Path, mirror: Path, tmp_path: Path) -> None:
+    """A file in the cache that is not what it should be is replaced."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    broken = cache / "train-images-idx3-ubyte.gz"
+    broken.write_bytes((mirror / broken.name).read_bytes()[:5000])
+    read = mnist.load(None, cache, [mirror.as_uri() + "/"], hashes(drawn))
+    assert len(read.train_images) == TRAINED
+    assert broken.read_bytes() == (mirror / broken.name).read_bytes()
+
+
+def test_a_download_with_a_wrong_hash_is_refused(mirror: Path, tmp_path: Path) -> None:
+    """Bytes that are not MNIST's are neither used nor kept; the message says what to do."""
+    with pytest.raises(mnist.DataError, match=r"wrong SHA-256.*--data") as caught:
+        mnist.load(None, tmp_path / "cache", [mirror.as_uri() + "/"])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        (b"", "not an IDX file"),
+        (b"\0\0\x0d\x01\0\0\0\x01\0", "not an IDX file"),
+        (b"\0\0\x08\x03\0\0", "header"),
+        (idx(np.zeros((3, 4), np.uint8))[:-1], "11 bytes"),
+    ],
+)
+def test_a_broken_idx_file_is_named(raw: bytes, complaint: str) -> None:
+    """What is no IDX file, or ends too early, is an error that names the file."""
+    with pytest.raises(mnist.DataError, match=f"train.*{complaint}"):
+        mnist.parse_idx(raw, "train")
+
+
+# The arithmetic
+
+
+def test_augmented_digits_stay_digits() -> None:
+    """Inputs keep their shape and range, most of their ink, and differ from draw to draw but not from run to run."""
+    image = draw(4, np.random.default_rng(1))
+    many = np.repeat(image[np.newaxis], 64, axis=0)
+    first, again = (augmentation.augment(many, np.random.default_rng(2)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert first.shape == (64, 28, 28, 1)
+    assert first.dtype == np.float32
+    assert first.min() >= 0
+    assert first.max() <= 1
+    ink = first.sum(axis=(1, 2, 3)) / (image.sum() / 255)
+    assert ink.min() > 0.2
+    assert ink.max() < 2.5
+    assert len(np.unique(first, axis=0)) == 64
+
+
+def sharpened(temperature: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probabilities whose logits were multiplied by `temperature`, and labels drawn from what they were before."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (20000, 10))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (honest.cumsum(axis=1) > rng.random((20000, 1))).argmax(axis=1)
+    return calibration.tempered(honest.astype(np.float32), 1 / temperature).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found(temperature: float) -> None:
+    """A network that is too sure by a factor gets that factor as its temperature."""
+    assert calibration.fit_temperature(*sharpened(temperature)) == pytest.approx(temperature, rel=0.03)
+
+
+def test_tempered_confidence_is_the_share_of_right_ones() -> None:
+    """After tempering, of the values given about 0.7, about seven in ten are right."""
+    probabilities, labels = sharpened(2.5)
+    tempered = calibration.tempered(probabilities, calibration.fit_temperature(probabilities, labels))
+    picked = np.abs(tempered.max(axis=1) - 0.7) < 0.05
+    assert picked.sum() > 500
+    assert (tempered.argmax(axis=1) == labels)[picked].mean() == pytest.approx(0.7, abs=0.05)
+
+
+def test_the_curve_counts_from_the_strictest_threshold_down() -> None:
+    """Each point counts what reaches the threshold and what of it is wrong; the last takes everything."""
+    confidences = np.array([1.0, 0.999, 0.8, 0.5])
+    points = calibration.curve(confidences, np.array([True, False, True, False]))
+    assert [point[0] for point in points] == sorted({point[0] for point in points}, reverse=True)
+    assert points[0] == (0.999999, 1, 0)
+    assert points[-1] == (0.1, 4, 2)
+    assert all(later[1] >= earlier[1] for earlier, later in itertools.pairwise(points))
+
+
+def test_wilson_is_the_textbook_interval() -> None:
+    """The bounds are those of the published examples, and those of no data at all."""
+    assert calibration.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert calibration.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert calibration.wilson(0, 0) == (0.0, 1.0)
+
+
+# Fitting
+
+
+def test_the_reference_network_is_the_reference_to_the_letter() -> None:
+    """Layers, sizes, activations, data split, optimiser, epochs and batch are as published."""
+    pytest.importorskip("tensorflow")
+    from train.recipes import RECIPES  # noqa: PLC0415
+
+    recipe = RECIPES["seed"]
+    network = recipe.network(10)
+    shapes = [(layer.__class__.__name__, *layer.output.shape[1:]) for layer in network.layers]
+    assert network.input_shape == (None, 28, 28, 1)
+    assert shapes == [
+        ("Conv2D", 26, 26, 32),
+        ("MaxPooling2D", 13, 13, 32),
+        ("Conv2D", 11, 11, 64),
+        ("MaxPooling2D", 5, 5, 64),
+        ("Flatten", 1600),
+        ("Dense", 128),
+        ("Dense", 10),
+    ]
+    activations = [layer.activation.__name__ for layer in network.layers if hasattr(layer, "activation")]
+    assert activations == ["relu", "relu", "relu", "softmax"]
+    assert (recipe.epochs, recipe.batch) == (5, 64)
+    assert recipe.optimiser(100).__class__.__name__ == "Adam"
+    assert np.flatnonzero(recipe.held_back(60000)).tolist() == list(range(54000, 60000))
+
+
+def test_a_fit_leaves_a_model_that_the_watcher_serves(reference: Path, data: Path) -> None:
+    """All files are there, and the watcher's own loader takes them and reads digits well above chance."""
+    assert {path.name for path in reference.iterdir()} == FILES
+    assert [path.name for path in reference.parent.iterdir()] == [reference.name]
+    read, predict = model.load(reference)
+    tested = mnist.load(data, data).limited(200)
+    probabilities = predict(augmentation.as_inputs(tested.test_images)[..., 0])
+    assert read.classes == tuple("0123456789")
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (probabilities.argmax(axis=1) == tested.test_labels).mean() > 0.5
+
+
+def test_the_card_says_what_was_done(reference: Path, card: Mapping[str, Any], data: Path) -> None:
+    """Its hashes are those of the files, its figures fit together, and its parity is whole."""
+    for name, file in card["files"].items():
+        raw = (reference / name).read_bytes()
+        assert file == {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    assert card["data"] == hashes(data)
+    assert (card["recipe"], card["seed"], card["epochs"], card["parameters"]) == ("seed", 3, 4, 225034)
+    accuracy, parity, calibrated = card["accuracy"], card["parity"], card["calibration"]
+    assert accuracy["test"] == pytest.approx(1 - accuracy["test_errors"] / accuracy["test_size"], abs=1e-6)
+    assert parity["images"] == parity["same_digit"] == accuracy["test_size"]
+    assert parity["largest_difference"] < 1e-4
+    assert calibrated["size"] == accuracy["validation_size"] == TRAINED // 10
+    wrong = round((1 - accuracy["validation"]) * calibrated["size"])
+    assert calibrated["curve"][-1] == [0.1, calibrated["size"], wrong]
+
+
+def test_the_history_has_a_row_for_each_epoch(reference: Path) -> None:
+    """Training and validation, accuracy and loss, each epoch; the loss falls."""
+    with (reference / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_the_pictures_are_pictures(reference: Path) -> None:
+    """Each figure is a PNG of a size that can be read, and not empty."""
+    for path in reference.glob("*.png"):
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        assert min(image.shape) > 300
+        assert image.std() > 5
+
+
+def test_the_default_recipe_fits(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Augmentation, averaging and export of the network that ships work together; each epoch is one line."""
+    pytest.importorskip("tensorflow")
+    out = tmp_path / "model"
+    (out / "own").mkdir(parents=True)
+    (out / "own" / "notes.txt").write_text("kept")
+    assert main(["fit", "--data", str(data), "--out", str(out), "--limit", "240", "--epochs", "1"]) == 0
+    read, _ = model.load(out)
+    assert read.name.startswith("compact-")
+    assert (out / "own" / "notes.txt").read_text() == "kept"
+    lines = capfd.readouterr().out.splitlines()
+    assert sum(line.startswith("epoch  1/1") for line in lines) == 1
+
+
+def test_an_interrupted_fit_leaves_the_old_model_whole(reference: Path, data: Path) -> None:
+    """Ctrl-C in the middle of a training changes no file and leaves none behind."""
+    from train.fit import fit  # noqa: PLC0415
+    from train.recipes import RECIPES  # noqa: PLC0415
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch"):
+            raise KeyboardInterrupt
+
+    before = {path.name: path.read_bytes() for path in reference.iterdir()}
+    few = mnist.load(data, data).limited(128)
+    with pytest.raises(KeyboardInterrupt):
+        fit(RECIPES["seed"], few, reference, epochs=1, seed=1, bar=False, say=interrupt)
+    assert {path.name: path.read_bytes() for path in reference.iterdir()} == before
+    assert [path.name for path in reference.parent.iterdir()] == [reference.name]
+
+
+# The command line
+
+
+def test_data_that_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message names the folder and the remedy, and the exit code is 1."""
+    assert main(["fit", "--data", str(tmp_path), "--out", str(tmp_path / "model")]) == 1
+    error = capfd.readouterr().err
+    assert str(tmp_path) in error
+    assert "--data" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 2, and the message names the recipes there are."""
+    pytest.importorskip("tensorflow")
+    assert main(["--recipe", "large", "--data", str(data)]) == 2
+    assert "compact, seed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--limit", "many"], ["bake"], ["evaluate"]])
+def test_wrong_usage_ends_with_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """What argparse refuses ends with its usage and exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: digitdrop-train" in capfd.readouterr().err
+
+
+def test_too_small_a_limit_is_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
+    """A training on five images is refused before anything is loaded."""
+    assert main(["fit", "--limit", "5"]) == 2
+    assert "--limit 5" in capfd.readouterr().err
+
+
+# Evaluating
+
+
+def test_labelled_crops_are_evaluated(
+    crops: Path, reference: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The report counts by source, the reference stands beside, and the files agree with what is printed."""
+    out = tmp_path / "report"
+    arguments = ["--model", str(reference), "--reference", str(reference), "--out", str(out)]
+    assert main(["evaluate", str(crops), *arguments]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert {path.name for path in out.iterdir()} == set(evaluate.FILES)
+    assert report["crops"] == 32
+    assert report["numbers"]["size"] == report["reference"]["numbers"]["size"] == 30
+    assert {name: part["size"] for name, part in report["by_source"].items()} == {"kitchen": 20, "office": 10}
+    assert report["blank"] == {"blank": 1}
+    assert sum(report["not_digits"].values()) == 1
+    counts = np.array(report["confusion"]["counts"])
+    assert counts.sum() == 30
+    assert np.trace(counts) == report["numbers"]["right"]
+    with (out / "misses.csv").open(newline="") as file:
+        misses = [row for row in csv.DictReader(file) if row["value"].isdigit()]
+    assert len(misses) == 30 - report["numbers"]["right"]
+    printed = capfd.readouterr().out
+    assert f"{report['numbers']['accuracy']:.2%}" in printed
+    assert f"{report['reference']['numbers']['accuracy']:.2%}" in printed
+
+
+def test_coverage_and_error_are_counted_by_what_was_accepted() -> None:
+    """Accepted values count as they were judged; promises by the threshold that each would have had."""
+    readings = (
+        Reading("accepted", "1", 0.99),
+        Reading("accepted", "7", 0.98),
+        Reading("review", "1", 0.97),
+        Reading("failed"),
+    )
+    results = [evaluate.Result(evaluate.Crop("1.png", "1"), reading) for reading in readings]
+    summary = evaluate.report(results, 0.01, lambda rate: 0.975 if rate < 0.05 else 0.9)
+    assert summary["numbers"]["right"] == 2
+    assert summary["accepted"] == {
+        "max_error": 0.01,
+        "threshold": 0.975,
+        "size": 2,
+        "share": 0.5,
+        "wrong": 1,
+        "error": 0.5,
+    }
+    assert [row["size"] for row in summary["promises"]] == [2, 2, 2, 2, 2, 3]
+    assert summary["coverage"][-1] == (1.0, 0.5)
+    assert summary["status"] == {"accepted": 2, "failed": 1, "review": 1}
+
+
+def test_a_label_without_its_crop_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Labels that cannot be used are one line that names the file; the exit code is 1."""
+    assert main(["evaluate", str(tmp_path)]) == 1
+    (tmp_path / "labels.csv").write_text("name,digit\n1.png,1\n")
+    with pytest.raises(evaluate.LabelError, match="columns file and value"):
+        evaluate.read_labels(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,value\n1.png,1\n")
+    with pytest.raises(evaluate.LabelError, match=r"1 files .* 1\.png"):
+        evaluate.read_labels(tmp_path)
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_missing_model_ends_with_78(crops: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As in the watcher, a model that is not there is a wrong set-up."""
+    assert main(["evaluate", str(crops), "--model", str(tmp_path)]) == 78
+    assert str(tmp_path) in capfd.readouterr().err

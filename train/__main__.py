@@ -1,0 +1,185 @@
+"""The trainer's command line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from train import evaluate, mnist
+from train.evaluate import NO_DIGITS
+from watcher import config
+from watcher.errors import DigitdropError, UsageError
+from watcher.model import read_card
+from watcher.pipeline import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CONFIG = Path("config.yaml")
+LEAST = 100  # training images: fewer cannot be split into something to train on and something to hold back
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 fine, 2 usage, 78 configuration or model, 1 the rest."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; before it is imported
+    arguments = _parser().parse_args(_with_default_command(sys.argv[1:] if argv is None else list(argv)))
+    try:
+        return int(arguments.command(arguments))
+    except DigitdropError as error:
+        print(f"digitdrop-train: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("digitdrop-train: Stopped. Nothing was written.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"digitdrop-train: {error}", file=sys.stderr)
+        return 1
+
+
+def _with_default_command(argv: list[str]) -> list[str]:
+    """`fit` unless a command comes first."""
+    if argv and (not argv[0].startswith("-") or argv[0] in ("-h", "--help")):
+        return argv
+    return ["fit", *argv]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="digitdrop-train",
+        description="Train the network that Digitdrop serves, and measure it.",
+        epilog="Without a command: fit. Exit codes: 0 fine, 2 wrong usage, 78 wrong model, 1 the rest.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    fit = commands.add_parser(
+        "fit",
+        help="train on MNIST, evaluate, plot, calibrate, export (the default)",
+        description="Train on MNIST, evaluate on its test set, plot, calibrate on images held back, export.",
+    )
+    fit.set_defaults(command=_fit)
+    fit.add_argument(
+        "--recipe",
+        metavar="NAME",
+        default="compact",
+        help="compact: the network that serves; seed: the small reference network (default: compact)",
+    )
+    fit.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder with MNIST's four IDX files, gzipped or not (default: the user's cache, else a download)",
+    )
+    fit.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("model"), help="folder the model goes into (default: model)"
+    )
+    fit.add_argument("--epochs", type=_positive, metavar="N", help="times through the data (default: the recipe's)")
+    fit.add_argument("--limit", type=_positive, metavar="N", help="use the first N images only (default: all)")
+    fit.add_argument("--seed", type=int, metavar="N", default=1, help="seed of everything random (default: 1)")
+    measure = commands.add_parser(
+        "evaluate",
+        help="read labelled crops with the serving pipeline and report how well",
+        description="Read labelled crops as the watcher does; report accuracy, coverage against error, confusion.",
+        epilog="DIR/labels.csv has the columns file, value and, to tell groups apart, source (up to a colon). An empty "
+        f"value is a blank crop, {NO_DIGITS} one with writing that is no number.",
+    )
+    measure.set_defaults(command=_evaluate)
+    measure.add_argument("folder", type=Path, metavar="DIR", help="folder with the crops and their labels.csv")
+    measure.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIG}, if there)")
+    measure.add_argument("--model", type=Path, metavar="DIR", help="model to read with (default: the settings' own)")
+    measure.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="also read them the way of the reference (grey, resize to 28×28, invert, predict) with the model in DIR, "
+        "made by fit --recipe seed",
+    )
+    measure.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for report.json, misses.csv and the pictures (default: none)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    if arguments.limit is not None and arguments.limit < LEAST:
+        raise UsageError(f"--limit {arguments.limit} leaves too little to train on; give {LEAST} or more.")
+    data = mnist.load(arguments.data, _cache()).limited(arguments.limit)
+    with _quiet():
+        try:  # here, since TensorFlow takes seconds to load and the other commands need none
+            import tensorflow as tf  # noqa: PLC0415
+
+            from train.fit import fit  # noqa: PLC0415
+            from train.recipes import RECIPES  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise DigitdropError(f'Training needs {error.name}: pip install "digitdrop[train]".') from error
+        tf.config.list_logical_devices()  # the last greeting comes when the devices are first asked for
+    recipe = RECIPES.get(arguments.recipe)
+    if recipe is None:
+        raise UsageError(f"--recipe {arguments.recipe} is not known; there are {', '.join(RECIPES)}.")
+    if not data.is_original:
+        print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
+    epochs = arguments.epochs or recipe.epochs
+    bar = sys.stdout.isatty()
+    card = fit(recipe, data, arguments.out, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
+    accuracy, parity = card["accuracy"], card["parity"]
+    _say(
+        f"test {accuracy['test']:.2%} right ({accuracy['test_errors']} of {accuracy['test_size']:,} wrong), "
+        f"held back {accuracy['validation']:.2%}; LiteRT differs by {parity['largest_difference']:.1e} at most; "
+        f"{card['seconds'] / 60:.1f} min"
+    )
+    _say(f"{arguments.out}/: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
+    if arguments.model is not None:
+        settings = settings.model_copy(update={"model": arguments.model})
+    crops = evaluate.read_labels(arguments.folder)
+    results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
+    threshold = read_card(settings.model).threshold
+    summary = evaluate.report(results, settings.accept.max_error, threshold)
+    if arguments.reference is not None:
+        summary["reference"] = evaluate.reference_report(arguments.folder, crops, arguments.reference)
+    _say(evaluate.table(summary))
+    if arguments.out is not None:
+        evaluate.write(arguments.out, arguments.folder, results, summary, settings.limits)
+        _say(f"\n{arguments.out}/: {', '.join(evaluate.FILES)}")
+    return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's native greetings off the terminal: they come before any setting of its own is read."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _cache() -> Path:
+    """The user's cache, as the XDG base directory specification has it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "digitdrop" / "mnist"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""One training, from MNIST to a model folder that the watcher can serve."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train import calibration, card, export, plots
+from train.augmentation import Inputs, as_inputs
+from train.pool import pool
+from train.recipes import DIGITS, reference_network
+from watcher import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from train.mnist import Images, Labels, Mnist
+    from train.recipes import Recipe
+
+HELD = 1000  # added to the seed of what is rendered for calibration
+History = list[dict[str, float]]
+"""One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss, seconds."""
+Batch = tuple[Inputs, NDArray[np.float32]]
+"""Inputs (n, 28, 28, 1) and one-hot targets (n, classes)."""
+
+
+def fit(
+    recipe: Recipe,
+    mnist: Mnist,
+    out: Path,
+    *,
+    epochs: int,
+    seed: int,
+    bar: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train by `recipe`, measure, plot, calibrate and export into `out`; return the card.
+
+    Everything is written to a folder beside `out` and moved in at the end, so that an interrupted training
+    leaves the model that was there. `bar` shows Keras's progress bar; without it each epoch is one line.
+    """
+    started = time.monotonic()
+    keras.utils.set_random_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
+        stage = Path(name)
+        held_back = recipe.held_back(len(mnist.train_images))
+        held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
+        network = recipe.network(len(recipe.classes))
+        say(
+            f"{recipe.name}: {network.count_params():,} parameters, {int((~held_back).sum()):,} images to train on, "
+            f"{len(held_images):,} held back, {len(mnist.test_images):,} to test, {epochs} epochs"
+        )
+        images, labels = mnist.train_images[~held_back], mnist.train_labels[~held_back]
+        checks, check_labels = held_images, held_labels
+        if recipe.rendered:
+            say(
+                "putting MNIST on paper, and taking it back through the normaliser; kept in the cache for the next time"
+            )
+            looks_like = _judge(images, labels)
+            checks, check_labels = pool(held_images, held_labels, seed + HELD, 1, looks_like)
+            more, more_labels = pool(images, labels, seed, recipe.rendered, looks_like)
+            images, labels = np.concatenate([images, more]), np.concatenate([labels, more_labels])
+            say(f"{len(more):,} rendered images to train on, {len(checks):,} to calibrate with")
+        batches = _dataset(_sampler(recipe, images, labels, seed), len(recipe.classes))
+        validation = as_inputs(held_images), _one_hot(held_labels, len(recipe.classes))
+        history = _train(
+            network,
+            recipe,
+            batches=batches,
+            steps=_steps(recipe, images),
+            epochs=epochs,
+            validation=validation,
+            bar=bar,
+            say=say,
+        )
+        _write_history(stage / "history.csv", history)
+
+        network = _without_optimiser(network, recipe)
+        network.save(stage / "digits.keras")
+        (stage / "digits.tflite").write_bytes(export.convert(network))
+        inputs = as_inputs(mnist.test_images)
+        tested = export.predict(stage / "digits.tflite", inputs)
+        parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
+        held = export.predict(stage / "digits.tflite", as_inputs(held_images))
+        checked = export.predict(stage / "digits.tflite", as_inputs(checks))
+        result = {
+            "format": card.FORMAT,
+            "recipe": recipe.name,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seed": seed,
+            "classes": list(recipe.classes),
+            "input": {"shape": [28, 28, 1], "range": [0, 1], "ink": "bright"},
+            "normaliser": normalise.VERSION,
+            "files": {file: card.fingerprint(stage / file) for file in ("digits.tflite", "digits.keras")},
+            "data": dict(mnist.sha256),
+            "libraries": card.libraries(),
+            "epochs": epochs,
+            "seconds": round(time.monotonic() - started, 1),
+            "parameters": network.count_params(),
+            "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
+            "parity": asdict(parity),
+            "calibration": {"on": _calibrated_on(recipe, mnist, len(checks))} | _calibration(checked, check_labels),
+        }
+        card.write(stage / card.NAME, result)
+        plots.draw(
+            stage,
+            recipe,
+            history=history,
+            accuracy=result["accuracy"],
+            images=mnist.test_images,
+            labels=mnist.test_labels,
+            probabilities=_digits(tested),
+        )
+        _move_in(stage, out)
+    return result
+
+
+def _sampler(recipe: Recipe, images: Images, labels: Labels, seed: int) -> Callable[[int], Batch]:
+    """The batch of any step: each epoch in an order of its own, the same for the same seed."""
+    steps = _steps(recipe, images)
+    order_of = cache(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images)))
+
+    def batch(step: int) -> Batch:
+        epoch, position = divmod(int(step), steps)
+        some = order_of(epoch)[position * recipe.batch :][: recipe.batch]
+        rng = np.random.default_rng([seed, epoch, position])
+        inputs, classes = recipe.samples(images[some], labels[some], rng)
+        return inputs, _one_hot(classes, len(recipe.classes))
+
+    return batch
+
+
+def _dataset(batch: Callable[[int], Batch], classes: int) -> tf.data.Dataset:
+    """Endless batches, made in a thread while the network computes, so that they cost next to nothing.
+
+    Not `from_generator`, nor a Keras PyDataset, which uses it: it makes the allocator give memory back at once,
+    which doubles the time of a training.
+    """
+
+    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs, targets = tf.numpy_function(batch, [step], (tf.float32, tf.float32))
+        return tf.ensure_shape(inputs, (None, 28, 28, 1)), tf.ensure_shape(targets, (None, classes))
+
+    return tf.data.Dataset.counter().map(load).prefetch(8)
+
+
+def _steps(recipe: Recipe, images: Images) -> int:
+    return -(-len(images) // recipe.batch)
+
+
+def _one_hot(labels: Labels, classes: int) -> NDArray[np.float32]:
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def _train(
+    network: keras.Model,
+    recipe: Recipe,
+    *,
+    batches: tf.data.Dataset,
+    steps: int,
+    epochs: int,
+    validation: Batch,
+    bar: bool,
+    say: Callable[[str], None],
+) -> History:
+    """Train `network` in place for `epochs` of `steps` batches."""
+    network.compile(
+        optimizer=recipe.optimiser(steps * epochs),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # slower than the plain graph on a processor
+    )
+    history: History = []
+    began = time.monotonic()
+
+    def record(epoch: int, logs: dict[str, float]) -> None:
+        seconds = time.monotonic() - began - sum(row["seconds"] for row in history)
+        names = ("accuracy", "loss", "val_accuracy", "val_loss")
+        row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in names}, "seconds": round(seconds, 1)}
+        history.append(row)
+        if not bar:
+            say(
+                f"epoch {epoch + 1:>2}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+                f"validation {row['val_accuracy']:.2%}  {seconds:.0f} s"
+            )
+
+    network.fit(
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        validation_data=validation,
+        validation_batch_size=export.BATCH,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=record)],
+        verbose=1 if bar else 0,
+    )
+    # The optimiser leaves the average of the weights in the network, but the batch statistics still belong
+    # to the last of them.
+    for inputs, _ in batches.take(min(recipe.refresh, steps * epochs)):
+        network(inputs, training=True)
+    return history
+
+
+def _without_optimiser(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """The same network, saved at a quarter of the size: nobody resumes a training from it."""
+    bare = recipe.network(len(recipe.classes))
+    bare.set_weights(network.get_weights())
+    return bare
+
+
+def _accuracy(
+    tested: calibration.Probabilities, labels: Labels, held: calibration.Probabilities, held_labels: Labels
+) -> dict[str, Any]:
+    errors = int((tested.argmax(axis=1) != labels).sum())
+    return {
+        "test": round(1 - errors / len(labels), 6),
+        "test_errors": errors,
+        "test_size": len(labels),
+        "validation": round(float((held.argmax(axis=1) == held_labels).mean()), 6),
+        "validation_size": len(held_labels),
+    }
+
+
+def _calibration(held: calibration.Probabilities, labels: Labels) -> dict[str, Any]:
+    """What the probabilities are worth, found on images that were never trained on and never tested with.
+
+    As the watcher does, the best digit is read whatever it is: on an image of none, it is wrong.
+    """
+    temperature = calibration.fit_temperature(held, labels)
+    digits = _digits(calibration.tempered(held, temperature))
+    return {
+        "size": len(labels),
+        "temperature": temperature,
+        "curve": calibration.curve(digits.max(axis=1), digits.argmax(axis=1) == labels),
+    }
+
+
+def _calibrated_on(recipe: Recipe, mnist: Mnist, count: int) -> str:
+    name = "MNIST training images" if mnist.is_original else "training images"
+    return f"{count:,} {name} held back" + (", on rendered paper, no digits among them" if recipe.rendered else "")
+
+
+def _digits(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """The probabilities of the ten digits alone."""
+    return probabilities[:, : len(DIGITS)]
+
+
+def _judge(images: Images, labels: Labels) -> Callable[[Images], NDArray[np.floating]]:
+    """Train a network of plain MNIST that tells how much some images look like a digit: its largest probability."""
+    network = reference_network(len(DIGITS))
+    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
+    network.fit(as_inputs(images), labels, batch_size=128, epochs=2, verbose=0)
+
+    def looks_like(some: Images) -> NDArray[np.floating]:
+        found: NDArray[np.floating] = network.predict(as_inputs(some), batch_size=export.BATCH, verbose=0)
+        return found.max(axis=1)
+
+    return looks_like
+
+
+def _write_history(path: Path, history: History) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _move_in(stage: Path, out: Path) -> None:
+    """Replace what `out` holds file by file, the card last: nothing else that lies there is touched.
+
+    A mix, should the machine stop in between, is one that the watcher refuses for its hashes.
+    """
+    for path in sorted(stage.iterdir(), key=lambda path: path.name == card.NAME):
+        os.replace(path, out / path.name)

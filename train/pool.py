@@ -1,0 +1,165 @@
+"""The samples that a network for real paper is trained on: digits and no digits, rendered and taken back.
+
+Made once for a seed, in as many processes as there are processors, and kept in a cache: each sample comes from a
+random generator of its own, so that the number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from train import hands
+from train.nothing import KINDS, nothing
+from train.render import agree, drawn, page, written
+from watcher import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from train.mnist import Images, Labels
+    from train.render import Field
+
+NONE: Final = 10  # the class of what is no digit
+SLICE = 250  # images of MNIST that one task renders
+DRAWN = 0.17  # strokes of our own for each image of MNIST
+HANDS: Final = {
+    "1": 0.36,
+    "7": 0.22,
+    "4": 0.1,
+    "9": 0.09,
+    "0": 0.05,
+    "2": 0.05,
+    "3": 0.03,
+    "5": 0.04,
+    "6": 0.02,
+    "8": 0.04,
+}
+"""What those strokes write: mostly what MNIST lacks."""
+NOTHINGS = 0.28  # samples of no digit for each image, before those that look like one are dropped
+CERTAIN = 0.75  # that it is a digit: what a network of MNIST finds so likely is no sample of nothing
+DOUBTFUL: Final = ("scribble", "struck", "pair", "half")  # in these there may be a digit after all
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A slice of MNIST to render."""
+
+    images: Images
+    labels: Labels
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What came back: images (n, 28, 28), their classes, and whether a network has to look for a digit in them."""
+
+    images: Images
+    classes: Labels
+    doubtful: NDArray[np.bool_]
+
+
+def pool(
+    images: Images, labels: Labels, seed: int, passes: int, looks_like: Callable[[Images], NDArray[np.floating]]
+) -> tuple[Images, Labels]:
+    """Render each image `passes` times, with strokes of our own and no digits among them: (n, 28, 28) and classes.
+
+    `looks_like` tells how likely each of some images is a digit. What the normaliser does not find where it was put
+    is left out.
+    """
+    path = _cached(images, seed, passes)
+    if path.is_file():
+        with np.load(path) as kept:
+            samples = Samples(kept["images"], kept["classes"], kept["doubtful"])
+    else:
+        samples = _rendered(images, labels, seed, passes)
+        _keep(path, samples)
+    is_sample = np.ones(len(samples.images), np.bool_)
+    is_sample[samples.doubtful] = looks_like(samples.images[samples.doubtful]) < CERTAIN
+    return samples.images[is_sample], samples.classes[is_sample]
+
+
+def render_slice(task: Task) -> Samples:
+    """Render one slice: each of its images once, and in proportion strokes of our own and no digits."""
+    cv2.setNumThreads(1)  # there is a process for each processor
+    count = len(task.images)
+    kinds = ["image"] * count + ["hand"] * round(DRAWN * count) + ["nothing"] * round(NOTHINGS * count)
+    images, classes, doubtful = [], [], []
+    for index, kind in enumerate(kinds):
+        rng = np.random.default_rng([*task.seed, index])
+        name = ""
+        if kind == "image":
+            label = int(task.labels[index])
+            ink = written(task.images[index], label, rng)
+        elif kind == "hand":
+            label = int(rng.choice(list(HANDS), p=list(HANDS.values())))
+            ink = drawn(hands.digit(str(label), rng), rng)
+        else:
+            label, name = NONE, str(rng.choice(list(KINDS), p=list(KINDS.values())))
+            ink = nothing(task.images, task.labels, rng, name)
+        other = int(rng.integers(count))
+        image = taken_back(ink, written(task.images[other], int(task.labels[other]), rng), rng)
+        if image is not None:
+            images.append(image)
+            classes.append(label)
+            doubtful.append(name in DOUBTFUL)
+    shown = np.array(images, np.uint8).reshape(-1, 28, 28)
+    return Samples(shown, np.array(classes, np.uint8), np.array(doubtful, np.bool_))
+
+
+def taken_back(ink: Field, neighbour: Field, rng: np.random.Generator) -> Images | None:
+    """Put writing on paper and take it back through the normaliser: (28, 28), None where it finds something else."""
+    crop, box = page(ink, [neighbour], rng)
+    found = normalise.normalise(crop)
+    if found is None or not agree(found.box, box):
+        return None
+    return np.rint(found.image * 255).astype(np.uint8)
+
+
+def _rendered(images: Images, labels: Labels, seed: int, passes: int) -> Samples:
+    starts = range(0, len(images), SLICE)
+    tasks = [
+        Task(images[start : start + SLICE], labels[start : start + SLICE], (seed, number, start))
+        for number in range(passes)
+        for start in starts
+    ]
+    # Spawned, since TensorFlow has threads by now.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as workers:
+        made = workers.map(render_slice, tasks)
+        parts = list(tqdm(made, "rendering", len(tasks), leave=False, disable=None, unit="slice"))
+    return Samples(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+        np.concatenate([part.doubtful for part in parts]),
+    )
+
+
+def _cached(images: Images, seed: int, passes: int) -> Path:
+    """Where the samples are kept: named by all they depend on, the code included."""
+    key = hashlib.sha256(f"{normalise.VERSION} {seed} {passes}".encode())
+    key.update(images.tobytes())
+    for source in ("hands.py", "nothing.py", "pool.py", "render.py"):
+        key.update((Path(__file__).parent / source).read_bytes())
+    key.update(Path(normalise.__file__).read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "digitdrop" / "rendered" / f"{key.hexdigest()[:16]}.npz"
+
+
+def _keep(path: Path, samples: Samples) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez(file, images=samples.images, classes=samples.classes, doubtful=samples.doubtful)
+    os.replace(file.name, path)

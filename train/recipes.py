@@ -1,0 +1,151 @@
+"""The recipes: everything that makes one trained network differ from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from train.augmentation import as_inputs, augment
+from watcher.reading import NONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from train.augmentation import Inputs
+    from train.mnist import Images, Labels
+
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A network and the way it is trained."""
+
+    name: str
+    classes: tuple[str, ...]  # what the outputs mean, in order
+    network: Callable[[int], keras.Model]  # from the number of classes
+    optimiser: Callable[[int], Any]  # from the number of steps in the whole training
+    samples: Callable[[Images, Labels, np.random.Generator], tuple[Inputs, Labels]]
+    """What the network is shown of a batch of MNIST: made anew each time, labels as indices of `classes`."""
+    held_back: Callable[[int], NDArray[np.bool_]]
+    """Which of that many training images are never trained on: they validate and calibrate."""
+    epochs: int
+    batch: int
+    refresh: int  # batches over which batch normalisation is measured again, once the weights are averaged
+    rendered: int = 0  # times that each image is also put on paper and taken back through the normaliser
+
+
+def last_tenth(count: int) -> NDArray[np.bool_]:
+    """Hold back the last 10%, as Keras's `validation_split=0.1` does."""
+    return np.asarray(np.arange(count) >= int(count * 0.9))
+
+
+def every_twelfth(count: int) -> NDArray[np.bool_]:
+    """Hold back 5,000 of 60,000, evenly, so that calibration sees all the writers training sees."""
+    return np.asarray(np.arange(count) % 12 == 11)
+
+
+def as_they_are(images: Images, labels: Labels, _: np.random.Generator) -> tuple[Inputs, Labels]:
+    """Show MNIST unchanged."""
+    return as_inputs(images), labels
+
+
+def augmented(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Inputs, Labels]:
+    """Show MNIST as other hands, pens and scanners would have made it."""
+    return augment(images, rng), labels
+
+
+def reference_network(classes: int) -> keras.Model:
+    """Build the reference: two plain convolutions with pooling, one dense layer (225,034 parameters)."""
+    return keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(32, (3, 3), activation="relu"),
+            layers.MaxPooling2D((2, 2)),
+            layers.Conv2D(64, (3, 3), activation="relu"),
+            layers.MaxPooling2D((2, 2)),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="reference",
+    )
+
+
+def compact_network(classes: int) -> keras.Model:
+    """Build six 3×3 convolutions with batch normalisation and two poolings (212,258 parameters)."""
+    network = keras.Sequential([layers.Input((28, 28, 1))], name="compact")
+    for number, filters in enumerate((24, 32, 48, 64, 96, 112), start=1):
+        # No bias: the normalisation after it has one of its own.
+        network.add(layers.Conv2D(filters, (3, 3), padding="same" if number % 2 == 0 else "valid", use_bias=False))
+        if number in (2, 4):
+            network.add(layers.MaxPooling2D((2, 2)))  # here, so that what follows has a quarter of the work
+        network.add(layers.BatchNormalization(momentum=0.95))
+        network.add(layers.ReLU())
+    network.add(layers.Flatten())
+    network.add(layers.Dropout(0.4))
+    network.add(layers.Dense(classes, activation="softmax"))
+    return network
+
+
+def plain_adam(_: int) -> Any:
+    """Make Adam with Keras's defaults."""
+    return keras.optimizers.Adam()
+
+
+def averaged_adamw(steps: int) -> Any:
+    """Make AdamW on a cosine with warm-up, keeping a moving average of the weights: the network that is saved."""
+    warmup = min(400, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        3e-4, steps - warmup, alpha=1e-3, warmup_target=3e-3, warmup_steps=warmup
+    )
+    # About the last twentieth of all steps, where the rate is small: the average of good networks only.
+    average = max(0.0, 1 - 20 / steps)
+    return keras.optimizers.AdamW(rate, weight_decay=2e-3, use_ema=True, ema_momentum=average)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="paper",
+            classes=(*DIGITS, NONE),
+            network=compact_network,
+            optimiser=averaged_adamw,
+            samples=augmented,
+            held_back=every_twelfth,
+            epochs=8,
+            batch=128,
+            refresh=100,
+            rendered=2,
+        ),
+        Recipe(
+            name="compact",
+            classes=DIGITS,
+            network=compact_network,
+            optimiser=averaged_adamw,
+            samples=augmented,
+            held_back=every_twelfth,
+            epochs=15,
+            batch=128,
+            refresh=100,
+        ),
+        Recipe(
+            name="seed",
+            classes=DIGITS,
+            network=reference_network,
+            optimiser=plain_adam,
+            samples=as_they_are,
+            held_back=last_tenth,
+            epochs=5,
+            batch=64,
+            refresh=0,
+        ),
+    )
+}
