@@ -241,6 +241,8 @@ def _boxed(lines: Mask) -> Mask:
 
 def _stroke_width(mask: Mask) -> float:
     """The usual width of the strokes, in pixels: over a stroke the mean distance to its edge is a quarter of it."""
+    if mask.all():  # no edge to measure from
+        return float(min(mask.shape))
     distance = cv2.distanceTransform(np.ascontiguousarray(mask), cv2.DIST_L2, 3)
     return float(4 * distance[mask > 0].mean()) if mask.any() else 0.0
 
