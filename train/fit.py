@@ -265,8 +265,7 @@ def _judge(images: Images, labels: Labels) -> Callable[[Images], NDArray[np.floa
     network.fit(as_inputs(images), labels, batch_size=128, epochs=2, verbose=0)
 
     def looks_like(some: Images) -> NDArray[np.floating]:
-        found: NDArray[np.floating] = network.predict(as_inputs(some), batch_size=export.BATCH, verbose=0)
-        return found.max(axis=1)
+        return np.asarray(network.predict(as_inputs(some), batch_size=export.BATCH, verbose=0).max(axis=1))
 
     return looks_like
 

@@ -291,7 +291,7 @@ def _light(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
 
 
 def _taken(scene: Field, contrast: float, factor: float, rng: np.random.Generator) -> Page:
-    """The scene at the camera's resolution, with its blur, noise and encoding; a few in colour, a few black and white."""
+    """The scene at the camera's resolution, with its blur, noise and encoding; a few in colour, or black and white."""
     if rng.random() < 0.5:
         scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.4, 2.2)), np.float32)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC

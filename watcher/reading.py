@@ -35,15 +35,19 @@ class Reading:
     alternative: str = ""
 
 
+NONE = "none"  # the class of what is no digit
 ALTERNATIVES = 3  # runners-up that a digit keeps
 
 
 def read_digit(probabilities: Sequence[float], classes: Sequence[str], box: Box, threshold: float) -> Reading:
     """Judge one digit by its calibrated probabilities, one for each of `classes`.
 
-    It is accepted where the best reaches `threshold`, a confidence from the model's card; else it is for review.
+    It is accepted where the best digit reaches `threshold`, a confidence from the model's card; else it is for review.
+    A class "none" takes its share of the probability, so that what looks like no digit does not get there.
     """
-    ranked = sorted(zip(classes, map(float, probabilities), strict=True), key=lambda item: -item[1])
+    found = dict(zip(classes, map(float, probabilities), strict=True))
+    none = found.pop(NONE, 0.0)
+    ranked = sorted(found.items(), key=lambda item: -item[1])
     value, confidence = ranked[0]
     digit = Digit(value, confidence, box, tuple(ranked[1 : 1 + ALTERNATIVES]))
     accepted = confidence >= threshold
@@ -52,7 +56,7 @@ def read_digit(probabilities: Sequence[float], classes: Sequence[str], box: Box,
         value=value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else "low_confidence",
+        reason="" if accepted else "not_digits" if none > confidence else "low_confidence",
         alternative=ranked[1][0],
     )
 
