@@ -82,3 +82,11 @@ def test_blank() -> None:
 def test_failed() -> None:
     """A scan that could not be read has no value but says why."""
     assert failed("truncated") == Reading("failed", value="", confidence=0.0, digits=(), reason="truncated")
+
+
+def test_what_is_no_digit_is_for_review() -> None:
+    """Where the class of no digits is likelier than each digit, the best digit is a guess, and the reason says so."""
+    reading = read_digit([0.3, 0.1, 0.6], ["0", "1", "none"], (0, 0, 1, 1), 0.2 + 0.2)
+    assert (reading.status, reading.value, reading.reason) == ("review", "0", "not_digits")
+    assert reading.confidence == 0.3
+    assert "none" not in [value for value, _ in reading.digits[0].alternatives]

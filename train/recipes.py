@@ -13,7 +13,7 @@ from train.augmentation import as_inputs, augment
 from watcher.reading import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels
 
 DIGITS = tuple("0123456789")
-DIGITS_OR_NONE = (*DIGITS, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,6 @@ class Recipe:
     epochs: int
     batch: int
     refresh: int  # batches over which batch normalisation is measured again, once the weights are averaged
-    passes: int = 0  # times that MNIST is also rendered to paper and taken back, with no digits as the last class
     rendered: int = 0  # times that each image is also put on paper and taken back through the normaliser
 
 
@@ -63,14 +61,6 @@ def augmented(images: Images, labels: Labels, rng: np.random.Generator) -> tuple
     return augment(images, rng), labels
 
 
-def half_augmented(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Inputs, Labels]:
-    """Show half as they are, for so they will come, and half with another hand, pen and scanner."""
-    inputs = augment(images, rng)
-    same = rng.random(len(images)) < 0.5
-    inputs[same] = as_inputs(images[same])
-    return inputs, labels
-
-
 def reference_network(classes: int) -> keras.Model:
     """Build the reference: two plain convolutions with pooling, one dense layer (225,034 parameters)."""
     return keras.Sequential(
@@ -90,17 +80,8 @@ def reference_network(classes: int) -> keras.Model:
 
 def compact_network(classes: int) -> keras.Model:
     """Build six 3×3 convolutions with batch normalisation and two poolings (212,258 parameters)."""
-    return _convolutions("compact", (24, 32, 48, 64, 96, 112), classes)
-
-
-def paper_network(classes: int) -> keras.Model:
-    """Build the compact network with more filters late, where they cost little time (about 380,000 parameters)."""
-    return _convolutions("paper", (24, 32, 48, 72, 128, 192), classes)
-
-
-def _convolutions(name: str, widths: Sequence[int], classes: int) -> keras.Model:
-    network = keras.Sequential([layers.Input((28, 28, 1))], name=name)
-    for number, filters in enumerate(widths, start=1):
+    network = keras.Sequential([layers.Input((28, 28, 1))], name="compact")
+    for number, filters in enumerate((24, 32, 48, 64, 96, 112), start=1):
         # No bias: the normalisation after it has one of its own.
         network.add(layers.Conv2D(filters, (3, 3), padding="same" if number % 2 == 0 else "valid", use_bias=False))
         if number in (2, 4):
@@ -143,18 +124,6 @@ RECIPES = {
             batch=128,
             refresh=100,
             rendered=2,
-        ),
-        Recipe(
-            name="paper",
-            classes=DIGITS_OR_NONE,
-            network=paper_network,
-            optimiser=averaged_adamw,
-            samples=half_augmented,
-            held_back=every_twelfth,
-            epochs=8,
-            batch=128,
-            refresh=200,
-            passes=2,
         ),
         Recipe(
             name="compact",
