@@ -146,7 +146,7 @@ def test_bad_scans_among_good_ones(folder: Folder) -> None:
         folder.drop(name, data)
     for index in range(20):
         folder.drop(f"{index}.png", crop(index))
-    folder.start()
+    process = folder.start()
     rows = {row["file"]: row for row in folder.wait()}
     folder.check()
     assert {name: rows[name]["reason"] for name in bad if name != "hog.png"} == {
@@ -155,6 +155,7 @@ def test_bad_scans_among_good_ones(folder: Folder) -> None:
         "cut.png": "truncated",
     }
     assert rows["hog.png"]["reason"] in {"too_large", "timed_out"}
+    assert all(f"WARNING {name}: {rows[name]['reason']}: " in folder.log(process) for name in bad)
     assert all(rows[f"{index}.png"]["value"] == "7" for index in range(20))
 
 

@@ -199,3 +199,11 @@ def test_an_inbox_that_is_gone_and_comes_back(settings: Settings, inbox: Inbox) 
     batch = next(inbox.batches(lambda _: None, tell))
     assert [job.name for job in batch.jobs()] == ["a.png"]
     assert [error.errno for error in told] == [errno.ENOENT]
+
+
+def test_an_empty_claim_is_no_delivery(inbox: Inbox) -> None:
+    """What a crash right after the claim's making leaves is cleaned up, not delivered as a batch of nothing."""
+    empty = inbox.claims.new()
+    (empty.open / "sub").mkdir()
+    assert taken(inbox) == []
+    assert not empty.open.exists()

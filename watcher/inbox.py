@@ -109,6 +109,9 @@ class Inbox:
 
     def _hand_out(self, batch: Batch) -> Iterator[Batch]:
         self.in_flight = len(batch.jobs())
+        if not self.in_flight:  # all were taken back, or a crash came before the first
+            _remove_empty(batch.open)
+            return
         yield batch
         self.in_flight = 0
 
@@ -123,7 +126,7 @@ class Inbox:
         return settled
 
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
-        """Move files into a claim of our own; None where none of them could be taken."""
+        """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
         for name, quiet in settled:
             with_patience = quiet >= self.settings.patience
@@ -144,9 +147,6 @@ class Inbox:
                 _put_back(target, self.root / name)
             else:
                 self.settling.forget(name)
-        if batch is not None and not batch.jobs():
-            _remove_empty(batch.open)
-            return None
         return batch
 
     def _hold(self, name: str, why: str) -> None:

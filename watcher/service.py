@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from watcher.claims import WORK
-from watcher.results import now
+from watcher.results import escape, now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,10 @@ class Service:
         notify("READY=1")
 
     def delivered(self, batch: str, rows: Sequence[Row]) -> None:
-        """Count a delivery."""
+        """Count a delivery, and name what failed in it."""
+        for row in rows:
+            if row.reading.status == "failed":
+                log.warning("%s: %s: %s", escape(row.name), row.reading.reason, escape(row.detail))
         self.state.deliveries += 1
         self.state.last_delivery = batch
         self.state.rows = dict(Counter(self.state.rows) + Counter(row.reading.status for row in rows))
