@@ -333,15 +333,20 @@ def test_the_pictures_are_pictures(reference: Path) -> None:
         assert image.std() > 5
 
 
-def test_the_default_recipe_fits(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Augmentation, averaging and export of the network that ships work together; each epoch is one line."""
+def test_the_default_recipe_fits(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendering, augmentation, averaging and export work together; each epoch is one line."""
     pytest.importorskip("tensorflow")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "model"
     (out / "own").mkdir(parents=True)
     (out / "own" / "notes.txt").write_text("kept")
     assert main(["fit", "--data", str(data), "--out", str(out), "--limit", "240", "--epochs", "1"]) == 0
     read, _ = model.load(out)
-    assert read.name.startswith("compact-")
+    assert read.name.startswith("paper-")
+    assert read.classes == (*"0123456789", "none")
+    assert list((tmp_path / "cache" / "digitdrop" / "rendered").glob("*.npz"))
     assert (out / "own" / "notes.txt").read_text() == "kept"
     lines = capfd.readouterr().out.splitlines()
     assert sum(line.startswith("epoch  1/1") for line in lines) == 1
