@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from watcher.normalise import Ink, Page, normalise
+from watcher.normalise import Ink, Page, _stroke_width, normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -339,3 +339,8 @@ def test_blank(page: object) -> None:
 def test_large_blank() -> None:
     """A blank page of twelve megapixels is blank."""
     assert normalise(paper(4000, 3000)) is None
+
+
+def test_a_crop_that_is_all_ink_has_a_pen_width() -> None:
+    """Ink without an edge has no distance to one: its pen is as wide as the narrower side, not infinitely so."""
+    assert _stroke_width(np.ones((10, 20), np.uint8)) == 10
