@@ -31,6 +31,9 @@ LEFTMOST, RIGHTMOST = -0.36, 0.75  # slant, as the tangent of the angle
 NARROWEST, WIDEST = 0.55, 1.5  # aspect
 TURN = np.radians(15)
 BEND = 0.035  # of TALL, at most: how far an elastic hand strays
+CROOKED = 0.06  # at most, as a slope: how askew a crop may be to what is printed
+PRINTS = {"nothing": 0.42, "box": 0.28, "ruled": 0.12, "squared": 0.06, "margin": 0.05, "closed": 0.04, "comb": 0.03}
+"""What may stand on the paper, and how often it does."""
 SMALLEST, LARGEST = 22, 260  # pixels: the square root of a crop's area
 
 
@@ -236,10 +239,10 @@ def _printed(shape: tuple[int, ...], box: Box, rng: np.random.Generator) -> Fiel
     """What stood on the paper before: a whole or a partial box around the writing, ruled or squared lines."""
     height, width = shape
     cover = np.zeros((height, width), np.float32)
-    kind = rng.choice(["nothing", "box", "ruled", "squared", "margin"], p=[0.5, 0.28, 0.13, 0.02, 0.07])
+    kind = rng.choice(list(PRINTS), p=list(PRINTS.values()))
     x, y, w, h = box
-    tilt = rng.normal(0, 0.012)
-    thick = int(rng.integers(1, 6 if kind == "box" else 3))
+    tilt = rng.normal(0, 0.012) if rng.random() < 0.7 else rng.uniform(-CROOKED, CROOKED)
+    thick = int(rng.integers(1, 6 if kind in {"box", "closed", "comb"} else 3))
 
     def across(at: float) -> None:
         ends = (0, round(at)), (width, round(at + tilt * width))
@@ -252,19 +255,29 @@ def _printed(shape: tuple[int, ...], box: Box, rng: np.random.Generator) -> Fiel
     if kind == "box":
         sides = rng.random(4) < rng.choice([0.5, 1.0])
         for draw, at, there in (
-            (across, rng.uniform(-0.1, 0.8) * y, sides[0]),
-            (across, y + h + rng.uniform(0.2, 1.1) * (height - y - h), sides[1]),
-            (down, rng.uniform(-0.1, 0.8) * x, sides[2]),
-            (down, x + w + rng.uniform(0.2, 1.1) * (width - x - w), sides[3]),
+            (across, rng.uniform(-0.1, 1.0) * y, sides[0]),
+            (across, y + h + rng.uniform(0, 1.1) * (height - y - h), sides[1]),
+            (down, rng.uniform(-0.1, 1.0) * x, sides[2]),
+            (down, x + w + rng.uniform(0, 1.1) * (width - x - w), sides[3]),
         ):
             if there:
                 draw(at)
+    elif kind == "closed":
+        near, far = rng.uniform(-0.02, 0.3, (2, 2)) * TALL
+        cv2.rectangle(
+            cover, (int(x - near[0]), int(y - near[1])), (int(x + w + far[0]), int(y + h + far[1])), 1.0, thick
+        )
+    elif kind == "comb":
+        foot, tooth = y + h + rng.uniform(-0.1, 0.15) * TALL, rng.uniform(0.2, 0.6) * TALL
+        across(foot)
+        for at in (x - rng.uniform(0.05, 0.3) * TALL, x + w + rng.uniform(0.05, 0.3) * TALL):
+            cv2.line(cover, (round(at), round(foot)), (round(at), round(foot - tooth)), 1.0, thick, cv2.LINE_AA)
     elif kind == "ruled":
         across(y + h * rng.uniform(0.9, 1.2))
         if rng.random() < 0.5:
             across(y - h * rng.uniform(-0.05, 0.3))
     elif kind == "squared":
-        step, shift = TALL * rng.uniform(0.3, 0.7), rng.uniform(0, TALL)
+        step, shift = TALL * rng.uniform(0.3, 1.4), rng.uniform(0, TALL)
         for i in range(-2, int(max(height, width) / step) + 1):
             across(i * step + shift)
             down(i * step + shift)

@@ -9,35 +9,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from watcher.lines import without_lines
+from watcher.plane import RIM, WORK, components, odd, only
+
 if TYPE_CHECKING:
+    from watcher.plane import Labels, Mask, Plane
     from watcher.reading import Box
 
-VERSION = 1
+VERSION = 2
 Page = NDArray[np.uint8]
 """A picture, (height, width) grey or (height, width, 3) RGB, paper and ink of any polarity."""
-Plane = NDArray[np.float32]
-"""One value a pixel at working size; of ink: 0 is paper, higher is more ink."""
-Mask = NDArray[np.uint8]
-"""Ink at working size: 1 where there is some, 0 elsewhere."""
-Labels = NDArray[np.int32]
-
-# Every crop is brought to one area, so that each length below is a share of one size and holds for all.
-WORK = 128  # pixels, the square root of the working area
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
 MIN_SIGNAL = 5.0  # of ink over the paper's noise
+RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow at the rim is no ink
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
 GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
 MIN_ZOOM = 0.33  # of WORK: a smaller find is looked at again, closer
-LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long may be ruled
-LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop is wide
-LINE_SLACK = 0.04  # of WORK: so far a line may stray
-LINE_WIDTH = 0.10  # of WORK: so wide a gap is bridged where strokes crossed a line
-RIM = 0.22  # of the crop's side: where a frame is
-TIGHT = 0.04  # of the crop's side: a ruled line goes on so far where the writing on it ends
-STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
-SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close together
 SPECK = 0.03  # of the largest stroke's area
 FRAME, INPUT = 20, 28  # MNIST's box for the ink, and its picture
@@ -73,7 +62,7 @@ def _find(page: Page) -> tuple[Plane, Box] | None:
     """The writing alone, cut out at working size, 0 to 1, and its box on the page."""
     ink = _ink(_grey(_at_working_size(page)))
     level, least = _level(ink)
-    mask = _written(_without_lines((ink > level).astype(np.uint8)))
+    mask = _written(without_lines((ink > level).astype(np.uint8)))
     if mask is None or float(np.median(ink[mask > 0])) < least:
         return None
     x, y, w, h = cv2.boundingRect(mask)
@@ -97,7 +86,7 @@ def _grey(page: Page) -> Plane:
     """One plane along the colour axis in which neighbouring pixels differ most, so that no pen vanishes."""
     if page.ndim == 2:
         return page.astype(np.float32)
-    detail = page.astype(np.float32) - cv2.blur(page, (_odd(0.2), _odd(0.2)))
+    detail = page.astype(np.float32) - cv2.blur(page, (odd(0.2), odd(0.2)))
     some = detail[::2, ::2].reshape(-1, 3)
     axis = np.linalg.eigh(some.T @ some)[1][:, -1]
     axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
@@ -110,7 +99,7 @@ def _ink(grey: Plane) -> Plane:
     sign = _polarity(grey)
     # What closing fills is thin and dark; a shadow's edge it leaves, so it cancels out.
     small = cv2.resize(sign * grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    kernel = np.ones((_odd(WIDEST_STROKE / 2), _odd(WIDEST_STROKE / 2)), np.uint8)
+    kernel = np.ones((odd(WIDEST_STROKE / 2), odd(WIDEST_STROKE / 2)), np.uint8)
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel)
     paper = cv2.resize(paper, (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(paper - sign * grey, dtype=np.float32)
@@ -120,13 +109,13 @@ def _polarity(grey: Plane) -> int:
     """1 where the ink is the dark, -1 where it is the bright."""
     small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
-    detail = small - cv2.blur(small, (_odd(0.25), _odd(0.25)))
+    detail = small - cv2.blur(small, (odd(0.25), odd(0.25)))
     square = detail * detail
     skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
     # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
     rim = np.concatenate([small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()])
     rim_above = float(np.median(rim) - small.mean()) / (float(small.std()) + 1e-6)
-    return 1 if skew <= min(max(rim_above, -1), 1) else -1
+    return 1 if skew <= RIM_SAY * min(max(rim_above, -1), 1) else -1
 
 
 def _level(ink: Plane) -> tuple[Plane, float]:
@@ -139,104 +128,10 @@ def _level(ink: Plane) -> tuple[Plane, float]:
     low, middle, high = (float(some[int(share * some.size)]) for share in (0.1, 0.3, 0.995))
     noise = (middle - low) / 0.86  # as of a normal distribution, three quarters of the crop being paper
     small = cv2.resize(ink, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    kernel = np.ones((_odd(0.2 / 4), _odd(0.2 / 4)), np.uint8)
+    kernel = np.ones((odd(0.2 / 4), odd(0.2 / 4)), np.uint8)
     near = cv2.resize(cv2.blur(cv2.dilate(small, kernel), (5, 5)), (ink.shape[1], ink.shape[0]))
     floor = max(GLOBAL_SHARE * (high - middle), 3 * noise + middle, MIN_CONTRAST / 2)
     return np.asarray(np.maximum(LOCAL_SHARE * near, floor), np.float32), max(MIN_CONTRAST, MIN_SIGNAL * noise)
-
-
-def _without_lines(mask: Mask) -> Mask:
-    """The mask less what is ruled or framed; strokes that cross a line stay whole."""
-    across, down = _straight(mask), _straight(mask.T).T
-    if not (across.any() or down.any()):
-        return mask
-    ruled = _boxed(across | down) if across.any() and down.any() else np.zeros_like(mask)
-    # First what runs along the rim, then, beside what is left, what runs through the middle.
-    for along_rim in (True, False):
-        here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
-        rest = mask & ~ruled & ~here[0] & ~here[1]
-        ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
-    rest = mask & ~ruled
-    for lines, gap in ((across, (_odd(LINE_WIDTH), 1)), (down, (1, _odd(LINE_WIDTH)))):
-        bridges = np.asarray(cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(gap, np.uint8)), np.uint8)
-        rest |= bridges & lines & ruled
-    return rest
-
-
-def _straight(mask: Mask) -> Mask:
-    """What runs straight, and thin, from left to right for a good part of the crop."""
-    mask = np.ascontiguousarray(mask)
-    # A little slack up and down, for a line may be skew or rough.
-    slack = cv2.dilate(mask, np.ones((_odd(LINE_SLACK), 1), np.uint8))
-    run = int(max(LINE_LENGTH * mask.shape[1], LINE_MINIMUM * WORK))
-    opened = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
-    return np.asarray(opened, np.uint8) & mask
-
-
-def _spanning(lines: Mask, *, along_rim: bool) -> Mask:
-    """Those of the horizontal `lines` that run from edge to edge, near the rim or in the middle."""
-    if not lines.any():
-        return lines
-    labels, stats, _ = _components(lines)
-    height, width = lines.shape
-    rim = (stats[:, 1] + stats[:, 3] < RIM * height) | (stats[:, 1] > (1 - RIM) * height)
-    spans = (rim & (stats[:, 2] >= SPAN * width)) if along_rim else (~rim & (stats[:, 2] >= width - 2))
-    spans[0] = False
-    return _only(spans, labels)
-
-
-def _ruled(lines: Mask, rest: Mask) -> Mask:
-    """Those of the horizontal, spanning `lines` that are no stroke of the `rest`."""
-    if not lines.any():
-        return lines
-    labels, stats, _ = _components(lines)
-    where, shapes, _ = _components(rest)
-    height, width = lines.shape
-    central = (shapes[:, 0] + shapes[:, 2] > RIM * width) & (shapes[:, 0] < (1 - RIM) * width)
-    keep = np.zeros(len(stats), np.bool_)
-    for i in range(1, len(stats)):
-        _, y, w, h, _ = stats[i]
-        near = cv2.dilate((labels == i).astype(np.uint8), np.ones((5, 5), np.uint8))
-        # The ticks of a comb, at the crop's sides, are no writing.
-        hanging = [j for j in set(where[near > 0].tolist()) if j and central[j]]
-        waver = _waver(labels == i) / WORK
-        through = w >= width - 2
-        if not hanging:
-            keep[i] = through or waver < STEADY
-            continue
-        # A ruler is straighter than a hand. And a line goes on to both sides of the writing that crosses it,
-        # where a stroke of the writing ends with it.
-        x0, _, w0, h0, _ = shapes[max(hanging, key=lambda j: int(shapes[j, cv2.CC_STAT_AREA]))]
-        beyond = x0 > TIGHT * width and x0 + w0 < (1 - TIGHT) * width
-        # In a crop cut at the ink itself the foot of a 1 lies along one edge, and the 1 goes up to the other.
-        fills = (y < 0.1 * height or y + h > 0.9 * height) and h0 + h > 0.8 * height
-        keep[i] = through and waver < STEADIEST if fills else beyond or waver < STEADY
-    return _only(keep, labels)
-
-
-def _waver(line: NDArray[np.bool_]) -> float:
-    """How far a horizontal line usually strays from a straight one, in pixels."""
-    thick = line.sum(axis=0)
-    x = np.flatnonzero(thick)
-    y = (np.arange(line.shape[0]) @ line)[x] / thick[x]
-    return float(np.median(np.abs(y - np.polyval(np.polyfit(x, y, 1), x))))
-
-
-def _boxed(lines: Mask) -> Mask:
-    """Those of the lines that make a box around the middle of the crop."""
-    labels, stats, _ = _components(lines)
-    height, width = lines.shape
-    keep = np.zeros(len(stats), np.bool_)
-    for i in range(1, len(stats)):
-        x, y, w, h, _ = stats[i]
-        if w > LINE_LENGTH * width and h > LINE_LENGTH * height:
-            ours = labels[y : y + h, x : x + w] == i
-            c = max(1, int(0.1 * min(w, h)))
-            sides = ours[:c].any(axis=0), ours[-c:].any(axis=0), ours[:, :c].any(axis=1), ours[:, -c:].any(axis=1)
-            inner = ours[h // 5 : h - h // 5, w // 5 : w - w // 5]
-            # Straight on all four sides up to the corners: a 0 has no corners, a 5 no fourth side.
-            keep[i] = all(side.mean() > 0.9 for side in sides) and not inner.any()
-    return _only(keep, labels)
 
 
 def _stroke_width(mask: Mask) -> float:
@@ -249,7 +144,7 @@ def _stroke_width(mask: Mask) -> float:
 
 def _written(mask: Mask) -> Mask | None:
     """The one group of strokes that is the digit: the most central of size, without specks and neighbours."""
-    labels, stats, centres = _components(mask)
+    labels, stats, centres = components(mask)
     count = len(stats)
     if count < 2:
         return None
@@ -262,10 +157,10 @@ def _written(mask: Mask) -> Mask | None:
         whole &= area > SPECK * area[whole].max()
     # Strokes that lie close, above all one above the other, are one digit; what the crop's edge cuts is a
     # neighbour's until shown otherwise.
-    reach = np.ones((_odd(REACH_UP), _odd(REACH_ASIDE)), np.uint8)
+    reach = np.ones((odd(REACH_UP), odd(REACH_ASIDE)), np.uint8)
     group = np.arange(count)
     if whole.sum() > 1:
-        _, joined = cv2.connectedComponents(cv2.dilate(_only(whole, labels), reach))
+        _, joined = cv2.connectedComponents(cv2.dilate(only(whole, labels), reach))
         for i in np.flatnonzero(whole):
             x, y, w = stats[i, :3]
             group[i] = count + joined[y, x + int((labels[y, x : x + w] == i).argmax())]
@@ -286,9 +181,9 @@ def _written(mask: Mask) -> Mask | None:
     rim = (last[:, 1] < RIM * size[1]) | (first[:, 1] > (1 - RIM) * size[1])
     more = (tight | above & ~beside & ~rim) & (area > least) & ~keep
     if more.any():
-        near = cv2.dilate(_only(keep, labels), reach, iterations=4 if tight else 2) > 0
+        near = cv2.dilate(only(keep, labels), reach, iterations=4 if tight else 2) > 0
         keep |= more & (np.bincount(labels[near], minlength=count) > 0)
-    return _only(keep, labels) if _is_written(keep, labels, stats) else None
+    return only(keep, labels) if _is_written(keep, labels, stats) else None
 
 
 def _is_written(keep: NDArray[np.bool_], labels: Labels, stats: Labels) -> bool:
@@ -301,19 +196,8 @@ def _is_written(keep: NDArray[np.bool_], labels: Labels, stats: Labels) -> bool:
     if x1 < RIM * width or y1 < RIM * height or x0 > (1 - RIM) * width or y0 > (1 - RIM) * height:
         return False
     top, left = int(RIM / 2 * height), int(RIM / 2 * width)
-    inner = _only(keep, labels[top:-top, left:-left])
+    inner = only(keep, labels[top:-top, left:-left])
     return int(inner.sum()) > 0.1 * int(stats[keep, 4].sum())
-
-
-def _components(mask: Mask) -> tuple[Labels, Labels, NDArray[np.float64]]:
-    """Connected strokes: each pixel's number (0: paper), left, top, width, height, area of each, and its centre."""
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask))
-    return np.asarray(labels, np.int32), np.asarray(stats, np.int32), np.asarray(centres, np.float64)
-
-
-def _only(chosen: NDArray[np.bool_], labels: Labels) -> Mask:
-    """The mask of the chosen components alone."""
-    return np.take(chosen.astype(np.uint8), labels)
 
 
 def _around(box: Box, page: Page) -> Box | None:
@@ -357,8 +241,3 @@ def _touches(box: Box, page: Page) -> bool:
     """Whether the box reaches the edge of the page."""
     x, y, w, h = box
     return x <= 0 or y <= 0 or x + w >= page.shape[1] or y + h >= page.shape[0]
-
-
-def _odd(share: float) -> int:
-    """An odd kernel size that is about this share of WORK."""
-    return 2 * int(share * WORK / 2) + 1

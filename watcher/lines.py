@@ -1,0 +1,259 @@
+"""What was printed and not written: ruled lines, frames, boxes, squared paper. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+
+from watcher.plane import RIM, WORK, components, odd, only
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from watcher.plane import Mask
+
+LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long may be ruled
+LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop is wide
+LINE_SLACK = 0.04  # of WORK: so far a line may stray
+LINE_WIDTH = 0.10  # of WORK: so wide a gap is bridged where strokes crossed a line
+TIGHT = 0.04  # of the crop's side: a ruled line goes on so far where the writing on it ends
+STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
+MAX_TILT = 0.1  # of a ruled line, as its slope
+PIECE = 0.14  # of WORK: the least that is seen of a line between two strokes
+NEAR = 3  # pixels between the end of a line and what it ends at
+MIN_REST = 0.25  # of WORK, or of a box: what is written beside lines is larger
+SMALLEST_BOX = 0.3  # of WORK
+SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
+_REACH = odd(LINE_WIDTH)
+_UP, _TILTED = np.ones((_REACH, 1), np.uint8), np.eye(_REACH, dtype=np.uint8)
+_WAYS = _UP, _UP.T, _TILTED, np.ascontiguousarray(_TILTED[::-1])
+
+
+def without_lines(mask: Mask) -> Mask:
+    """The mask less what is ruled or framed; strokes that cross a line stay whole."""
+    ruled = _framed(mask)
+    ruled |= _boxed(mask & ~ruled)
+    across, down = _straight(mask & ~ruled), _straight((mask & ~ruled).T).T
+    # First what runs along the rim, then, beside what is left, what runs through the middle.
+    for along_rim in (True, False):
+        here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
+        rest = mask & ~ruled & ~here[0] & ~here[1]
+        ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
+    return _bridged(mask & ~ruled, ruled) if ruled.any() else mask
+
+
+def _bridged(rest: Mask, ruled: Mask) -> Mask:
+    """The rest with its strokes whole again where a removed line had crossed them, whichever way they ran."""
+    bridges = np.zeros_like(rest)
+    for way in _WAYS:
+        bridges |= np.asarray(cv2.morphologyEx(rest, cv2.MORPH_CLOSE, way), np.uint8)
+    return rest | bridges & ruled
+
+
+def _framed(mask: Mask) -> Mask:
+    """The lines of a frame, a table or squared paper: they run from edge to edge or from line to line, both ways.
+
+    One such line may be a stroke in a crop cut tight; a line each way, or three one way, are none.
+    """
+    nothing = np.zeros_like(mask)
+    rims = mask[:NEAR], mask[-NEAR:], mask[:, :NEAR], mask[:, -NEAR:]
+    up, down, left, right = (bool(rim.any()) for rim in rims)
+    if not ((up and down) or (left and right)):  # nothing can run from edge to edge
+        return nothing
+    pieces = _pieces(mask), _pieces(mask.T)
+    joined = [_joined(some) for some in pieces]
+    ruled = [np.zeros_like(mask), np.zeros_like(mask.T)]
+    counts = [0, 0]
+    for _ in "at edges", "at lines":
+        for i in range(2):
+            here = [line for line in joined[i] if _ends(line, ruled[i], ruled[1 - i].T) == 2]
+            counts[i] = len(here)
+            _draw(ruled[i], here)
+    if not (min(counts) >= 1 or max(counts) >= 3):
+        return nothing
+    # Where there are such lines, what begins as they do at an edge is one that strokes or noise interrupt.
+    for i in range(2):
+        thick = np.median([line.thick for line in joined[0] + joined[1]])
+        _draw(ruled[i], [line for line in pieces[i] if line.thick < 2 * thick and _ends(line, ruled[i], None)])
+    both = ruled[0] | ruled[1].T
+    _, stats, _ = components(_bridged(mask & ~both, both))
+    # A 0 like a box, a 1 or a 7 cut at the ink: nothing to speak of would be left of them.
+    return both if len(stats) > 1 and stats[1:, 2:4].max() > MIN_REST * WORK else nothing
+
+
+class _Line(NamedTuple):
+    """A straight thing that runs from left to right."""
+
+    x: NDArray[np.intp]  # of its pixels
+    y: NDArray[np.intp]
+    first: int  # its ends
+    last: int
+    slope: float
+    height: float  # at x = 0
+    thick: float
+
+    def at(self, x: int) -> float:
+        """How high it would be at `x`."""
+        return self.slope * x + self.height
+
+
+def _pieces(mask: Mask) -> list[_Line]:
+    """What runs straight from left to right, the long first and then, in what they leave, however short."""
+    lines = []
+    rest = np.ascontiguousarray(mask)
+    for run in (0, int(PIECE * WORK)):
+        straight = _straight(rest, run)
+        labels, stats, _ = components(straight)
+        for i in range(1, len(stats)):
+            x, y, w, h, area = stats[i].tolist()
+            if w > PIECE * WORK and h < MAX_TILT * w + LINE_WIDTH * WORK:
+                ys, xs = np.nonzero(labels[y : y + h, x : x + w] == i)
+                slope, height = _fitted(xs, ys)
+                if np.median(np.abs(ys - slope * xs - height)) < area / w / 2:
+                    lines.append(_Line(xs + x, ys + y, x, x + w - 1, slope, height + y - slope * x, area / w))
+        rest = rest & ~straight
+    return sorted(lines, key=lambda line: line.first)
+
+
+def _fitted(x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[float, float]:
+    """Slope and height of the straight line through points, by least squares."""
+    mean_x, mean_y = float(x.mean()), float(y.mean())
+    slope = float(((x - mean_x) * (y - mean_y)).sum()) / max(1e-6, float(((x - mean_x) ** 2).sum()))
+    return slope, mean_y - slope * mean_x
+
+
+def _joined(pieces: list[_Line]) -> list[_Line]:
+    """Pieces that lie on one line, joined; strokes on it, and thresholds that rise near them, interrupt a line."""
+    lines: list[_Line] = []
+    for piece in pieces:
+        for i, line in enumerate(lines):
+            middle = (line.last + piece.first) // 2
+            if piece.first > line.last and abs(line.at(middle) - piece.at(middle)) < NEAR:
+                x, y = np.append(line.x, piece.x), np.append(line.y, piece.y)
+                area = len(x) / (line.last - line.first + piece.last - piece.first + 2)
+                lines[i] = _Line(x, y, line.first, piece.last, *_fitted(x, y), area)
+                break
+        else:
+            lines.append(piece)
+    return lines
+
+
+def _ends(line: _Line, plane: Mask, crossing: Mask | None) -> int:
+    """How many of a line's two ends lie at an edge of the plane, or at `crossing` lines."""
+    found = 0
+    for x in (line.first, line.last):
+        y = int(line.at(x))
+        there = slice(max(0, y - NEAR), y + NEAR + 1), slice(max(0, x - NEAR), x + NEAR + 1)
+        found += not NEAR < x < plane.shape[1] - 1 - NEAR or (crossing is not None and bool(crossing[there].any()))
+    return found
+
+
+def _draw(plane: Mask, lines: list[_Line]) -> None:
+    for line in lines:
+        plane[line.y, line.x] = 1
+
+
+def _straight(mask: Mask, run: int = 0) -> Mask:
+    """What runs straight, and thin, from left to right for `run` pixels, or a good part of the crop."""
+    mask = np.ascontiguousarray(mask)
+    # A little slack up and down, for a line may be skew or rough.
+    slack = cv2.dilate(mask, np.ones((odd(LINE_SLACK), 1), np.uint8))
+    run = run or int(max(LINE_LENGTH * mask.shape[1], LINE_MINIMUM * WORK))
+    opened = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
+    return np.asarray(opened, np.uint8) & mask
+
+
+def _spanning(lines: Mask, *, along_rim: bool) -> Mask:
+    """Those of the horizontal `lines` that run from edge to edge, near the rim or in the middle."""
+    if not lines.any():
+        return lines
+    labels, stats, _ = components(lines)
+    height, width = lines.shape
+    rim = (stats[:, 1] + stats[:, 3] < RIM * height) | (stats[:, 1] > (1 - RIM) * height)
+    spans = (rim & (stats[:, 2] >= SPAN * width)) if along_rim else (~rim & (stats[:, 2] >= width - 2))
+    spans[0] = False
+    return only(spans, labels)
+
+
+def _ruled(lines: Mask, rest: Mask) -> Mask:
+    """Those of the horizontal, spanning `lines` that are no stroke of the `rest`."""
+    if not lines.any():
+        return lines
+    labels, stats, _ = components(lines)
+    where, shapes, _ = components(rest)
+    height, width = lines.shape
+    central = (shapes[:, 0] + shapes[:, 2] > RIM * width) & (shapes[:, 0] < (1 - RIM) * width)
+    keep = np.zeros(len(stats), np.bool_)
+    for i in range(1, len(stats)):
+        _, y, w, h, _ = stats[i]
+        near = cv2.dilate((labels == i).astype(np.uint8), np.ones((5, 5), np.uint8))
+        # The ticks of a comb, at the crop's sides, are no writing.
+        hanging = [j for j in set(where[near > 0].tolist()) if j and central[j]]
+        waver = _waver(labels == i) / WORK
+        through = w >= width - 2
+        if not hanging:
+            keep[i] = through or waver < STEADY
+            continue
+        # A ruler is straighter than a hand. And a line goes on to both sides of the writing that crosses it,
+        # where a stroke of the writing ends with it.
+        x0, _, w0, h0, _ = shapes[max(hanging, key=lambda j: int(shapes[j, cv2.CC_STAT_AREA]))]
+        beyond = x0 > TIGHT * width and x0 + w0 < (1 - TIGHT) * width
+        # In a crop cut at the ink itself the foot of a 1 lies along one edge, and the 1 goes up to the other.
+        fills = (y < 0.1 * height or y + h > 0.9 * height) and h0 + h > 0.8 * height
+        keep[i] = through and waver < STEADIEST if fills else beyond or waver < STEADY
+    return only(keep, labels)
+
+
+def _waver(line: NDArray[np.bool_]) -> float:
+    """How far a horizontal line usually strays from a straight one, in pixels."""
+    thick = line.sum(axis=0)
+    x = np.flatnonzero(thick)
+    y = (np.arange(line.shape[0]) @ line)[x] / thick[x]
+    slope, height = _fitted(x, y)
+    return float(np.median(np.abs(y - slope * x - height)))
+
+
+def _boxed(mask: Mask) -> Mask:
+    """The sides of a box around the middle of the crop; what stands in it may touch them."""
+    labels, stats, _ = components(mask)
+    height, width = mask.shape
+    sides = np.zeros_like(mask)
+    for i in range(1, len(stats)):
+        x, y, w, h, _ = stats[i]
+        if min(w, h) < SMALLEST_BOX * WORK or not (x < width / 2 < x + w and y < height / 2 < y + h):
+            continue
+        ours = (labels[y : y + h, x : x + w] == i).astype(np.uint8)
+        ring = np.zeros_like(ours)
+        for turn in range(4):
+            side = _side(np.rot90(ours, turn))
+            if side is None:
+                break
+            ring |= np.rot90(side, -turn)
+        else:  # straight on all four sides up to the corners: a 0 has no corners, a 5 no fourth side
+            inside = components((labels[y : y + h, x : x + w] > 0).astype(np.uint8) & ~ring)[1]
+            # A 0 drawn like a box holds nothing.
+            if len(inside) > 1 and inside[1:, 2:4].max() > MIN_REST * min(w, h):
+                sides[y : y + h, x : x + w] |= ring
+    return sides
+
+
+def _side(ours: Mask) -> Mask | None:
+    """The upper side of what may be a box cut at its edges; None where there is no straight one."""
+    height, width = ours.shape
+    band = max(2, int(0.12 * height))
+    part = ours[:band]
+    there = part.any(axis=0)
+    if there.mean() < 0.92:
+        return None
+    top = np.where(there, part.argmax(axis=0), 0)
+    x = np.flatnonzero(there)
+    line = np.polyfit(x, top[x], 1)
+    if np.median(np.abs(top[x] - np.polyval(line, x))) > 2 * STEADY * WORK:
+        return None
+    rows = np.arange(height)[:, np.newaxis] - np.polyval(line, np.arange(width))
+    # As thick as it mostly is, and its rough edge: where a stroke touches it, its ink goes on.
+    solid = np.cumsum((ours == 0) & (rows > 0), axis=0) == 0
+    thick = float(np.median(np.where(solid, rows, 0).max(axis=0)))
+    return ours & (rows < thick + 2).astype(np.uint8)
