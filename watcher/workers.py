@@ -54,6 +54,7 @@ class Worker:
         self.channel = Connection(ours.detach())
         self.channel.send(settings)
         self.model = ""  # the network it serves, once it is warm
+        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it
 
     def index(self) -> int:
         """Which of its jobs it has in hand; -1 for several."""
@@ -103,6 +104,11 @@ class Workers:
     def model(self) -> str:
         """The name of the network that they serve."""
         return self.workers[0].model
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What cannot be promised with it, in words."""
+        return self.workers[0].doubts
 
     def read(
         self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int], None] = lambda _: None
@@ -169,7 +175,7 @@ class Workers:
             if isinstance(answer, (OSError, DigitdropError)):
                 raise answer
             if isinstance(answer, Ready):
-                worker.model = answer.model
+                worker.model, worker.doubts = answer.model, answer.doubts
             elif worker in busy:
                 answers.append((busy.pop(worker), answer))
         return answers
