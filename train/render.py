@@ -140,7 +140,9 @@ def _redrawn(ink: NDArray[np.bool_], rng: np.random.Generator) -> Field:
     if half < 0.8 * now:
         # Paring a stroke down would break it where it is thin: a fine pen goes along its middle instead.
         middle = ink & (inside > 0.3 * now) & (inside >= cv2.dilate(inside, np.ones((3, 3), np.uint8)) - 0.5)
-        apart = cv2.distanceTransform((~middle).astype(np.uint8), cv2.DIST_L2, 5)
+        # The ridge of the distances has small gaps where a stroke turns.
+        line = cv2.morphologyEx(middle.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+        apart = cv2.distanceTransform(1 - np.asarray(line, np.uint8), cv2.DIST_L2, 5)
         return tight(np.clip(max(half, 1.1) + 0.2 - apart + 0.5, 0, 1).astype(np.float32))
     change = min(half - now, 0.05 * TALL)  # no broader than leaves the loops open
     margin = max(0, int(change)) + 2
