@@ -24,7 +24,7 @@ MAX_TILT = 0.1  # of a ruled line, as its slope
 PIECE = 0.14  # of WORK: the least that is seen of a line between two strokes
 NEAR = 3  # pixels between the end of a line and what it ends at
 MIN_REST = 0.25  # of WORK, or of a box: what is written beside lines is larger
-SMALLEST_BOX = 0.3  # of WORK
+SMALLEST_BOX = 0.15  # of WORK, its shorter side
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 _REACH = odd(LINE_WIDTH)
 _UP, _TILTED = np.ones((_REACH, 1), np.uint8), np.eye(_REACH, dtype=np.uint8)
@@ -107,12 +107,19 @@ def _pieces(mask: Mask) -> list[_Line]:
         straight = _straight(rest, run)
         labels, stats, _ = components(straight)
         for i in range(1, len(stats)):
-            x, y, w, h, area = stats[i].tolist()
+            x, y, w, h, _ = stats[i].tolist()
             if w > PIECE * WORK and h < MAX_TILT * w + LINE_WIDTH * WORK:
-                ys, xs = np.nonzero(labels[y : y + h, x : x + w] == i)
+                ours = labels[y : y + h, x : x + w] == i
+                counts = ours.sum(axis=0)
+                thick = float(np.median(counts[counts > 0]))
+                # Where a stroke lies along it, it is thicker: that is left to the stroke.
+                ys, xs = np.nonzero(ours & (counts < 1.5 * thick + 1))
                 slope, height = _fitted(xs, ys)
-                if np.median(np.abs(ys - slope * xs - height)) < area / w / 2:
-                    lines.append(_Line(xs + x, ys + y, x, x + w - 1, slope, height + y - slope * x, area / w))
+                if np.median(np.abs(ys - slope * xs - height)) < thick / 2:
+                    ys, xs = np.nonzero(ours)
+                    own = np.abs(ys - slope * xs - height) < thick / 2 + 1.5
+                    at = height + y - slope * x
+                    lines.append(_Line(xs[own] + x, ys[own] + y, x, x + w - 1, slope, at, thick))
         rest = rest & ~straight
     return sorted(lines, key=lambda line: line.first)
 
@@ -132,8 +139,7 @@ def _joined(pieces: list[_Line]) -> list[_Line]:
             middle = (line.last + piece.first) // 2
             if piece.first > line.last and abs(line.at(middle) - piece.at(middle)) < NEAR:
                 x, y = np.append(line.x, piece.x), np.append(line.y, piece.y)
-                area = len(x) / (line.last - line.first + piece.last - piece.first + 2)
-                lines[i] = _Line(x, y, line.first, piece.last, *_fitted(x, y), area)
+                lines[i] = _Line(x, y, line.first, piece.last, *_fitted(x, y), max(line.thick, piece.thick))
                 break
         else:
             lines.append(piece)
@@ -222,7 +228,8 @@ def _boxed(mask: Mask) -> Mask:
     sides = np.zeros_like(mask)
     for i in range(1, len(stats)):
         x, y, w, h, _ = stats[i]
-        if min(w, h) < SMALLEST_BOX * WORK or not (x < width / 2 < x + w and y < height / 2 < y + h):
+        is_large = min(w, h) > SMALLEST_BOX * WORK and max(w, h) > 2 * SMALLEST_BOX * WORK
+        if not (is_large and x < width / 2 < x + w and y < height / 2 < y + h):
             continue
         ours = (labels[y : y + h, x : x + w] == i).astype(np.uint8)
         ring = np.zeros_like(ours)
@@ -253,7 +260,7 @@ def _side(ours: Mask) -> Mask | None:
     if np.median(np.abs(top[x] - np.polyval(line, x))) > 2 * STEADY * WORK:
         return None
     rows = np.arange(height)[:, np.newaxis] - np.polyval(line, np.arange(width))
-    # As thick as it mostly is, and its rough edge: where a stroke touches it, its ink goes on.
+    # As thick as it is where no stroke touches it, and its rough edge.
     solid = np.cumsum((ours == 0) & (rows > 0), axis=0) == 0
-    thick = float(np.median(np.where(solid, rows, 0).max(axis=0)))
+    thick = float(np.quantile(np.where(solid, rows, 0).max(axis=0), 0.3))
     return ours & (rows < thick + 2).astype(np.uint8)
