@@ -19,6 +19,7 @@ LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop 
 LINE_SLACK = 0.04  # of WORK: so far a line may stray
 LINE_WIDTH = 0.10  # of WORK: so wide a gap is bridged where strokes crossed a line
 TIGHT = 0.04  # of the crop's side: a ruled line goes on so far where the writing on it ends
+THICKEST = 0.08  # of WORK: what is thicker in a crop cut at the ink was written
 STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
 MAX_TILT = 0.1  # of a ruled line, as its slope
 PIECE = 0.14  # of WORK: the least that is seen of a line between two strokes
@@ -193,7 +194,7 @@ def _ruled(lines: Mask, rest: Mask) -> Mask:
     central = (shapes[:, 0] + shapes[:, 2] > RIM * width) & (shapes[:, 0] < (1 - RIM) * width)
     keep = np.zeros(len(stats), np.bool_)
     for i in range(1, len(stats)):
-        _, y, w, h, _ = stats[i]
+        _, y, w, h, area = stats[i]
         near = cv2.dilate((labels == i).astype(np.uint8), np.ones((5, 5), np.uint8))
         # The ticks of a comb, at the crop's sides, are no writing.
         hanging = [j for j in set(where[near > 0].tolist()) if j and central[j]]
@@ -208,7 +209,8 @@ def _ruled(lines: Mask, rest: Mask) -> Mask:
         beyond = x0 > TIGHT * width and x0 + w0 < (1 - TIGHT) * width
         # In a crop cut at the ink itself the foot of a 1 lies along one edge, and the 1 goes up to the other.
         fills = (y < 0.1 * height or y + h > 0.9 * height) and h0 + h > 0.8 * height
-        keep[i] = through and waver < STEADIEST if fills else beyond or waver < STEADY
+        thin = area < THICKEST * WORK * w
+        keep[i] = through and thin and waver < STEADIEST if fills else beyond or waver < STEADY
     return only(keep, labels)
 
 
