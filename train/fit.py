@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels, Mnist
     from train.recipes import Recipe
 
+RENDERING = 1  # the seed of what is rendered: as MNIST itself, the same for trainings with any seed
 HELD = 1000  # added to the seed of what is rendered for calibration
 History = list[dict[str, float]]
 """One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss, seconds."""
@@ -71,9 +72,10 @@ def fit(
                 "putting MNIST on paper, and taking it back through the normaliser; kept in the cache for the next time"
             )
             looks_like = _judge(images, labels)
-            checks, check_labels = pool(held_images, held_labels, seed + HELD, 1, looks_like)
-            more, more_labels = pool(images, labels, seed, recipe.rendered, looks_like)
-            images, labels = np.concatenate([images, more]), np.concatenate([labels, more_labels])
+            checks, check_labels = pool(held_images, held_labels, RENDERING + HELD, 1, looks_like)
+            more, more_labels = pool(images, labels, RENDERING, recipe.rendered, looks_like)
+            images = np.concatenate([images] * recipe.plain + [more])
+            labels = np.concatenate([labels] * recipe.plain + [more_labels])
             say(f"{len(more):,} rendered images to train on, {len(checks):,} to calibrate with")
         batches = _dataset(_sampler(recipe, images, labels, seed), len(recipe.classes))
         validation = as_inputs(held_images), _one_hot(held_labels, len(recipe.classes))

@@ -13,7 +13,7 @@ from train.augmentation import as_inputs, augment
 from watcher.reading import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +38,7 @@ class Recipe:
     epochs: int
     batch: int
     refresh: int  # batches over which batch normalisation is measured again, once the weights are averaged
+    plain: int = 1  # times that each image of MNIST is shown in an epoch
     rendered: int = 0  # times that each image is also put on paper and taken back through the normaliser
 
 
@@ -61,6 +62,14 @@ def augmented(images: Images, labels: Labels, rng: np.random.Generator) -> tuple
     return augment(images, rng), labels
 
 
+def partly_augmented(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Inputs, Labels]:
+    """Show a third as they are, for so they will come, and the rest as other hands, pens and scanners have it."""
+    inputs = augment(images, rng)
+    same = rng.random(len(images)) < 1 / 3
+    inputs[same] = as_inputs(images[same])
+    return inputs, labels
+
+
 def reference_network(classes: int) -> keras.Model:
     """Build the reference: two plain convolutions with pooling, one dense layer (225,034 parameters)."""
     return keras.Sequential(
@@ -80,8 +89,17 @@ def reference_network(classes: int) -> keras.Model:
 
 def compact_network(classes: int) -> keras.Model:
     """Build six 3×3 convolutions with batch normalisation and two poolings (212,258 parameters)."""
-    network = keras.Sequential([layers.Input((28, 28, 1))], name="compact")
-    for number, filters in enumerate((24, 32, 48, 64, 96, 112), start=1):
+    return _convolutions("compact", (24, 32, 48, 64, 96, 112), classes)
+
+
+def paper_network(classes: int) -> keras.Model:
+    """Build the same with more filters late, where they cost little time (377,187 parameters with 11 classes)."""
+    return _convolutions("paper", (24, 32, 48, 72, 128, 192), classes)
+
+
+def _convolutions(name: str, widths: Sequence[int], classes: int) -> keras.Model:
+    network = keras.Sequential([layers.Input((28, 28, 1))], name=name)
+    for number, filters in enumerate(widths, start=1):
         # No bias: the normalisation after it has one of its own.
         network.add(layers.Conv2D(filters, (3, 3), padding="same" if number % 2 == 0 else "valid", use_bias=False))
         if number in (2, 4):
@@ -116,14 +134,15 @@ RECIPES = {
         Recipe(
             name="paper",
             classes=(*DIGITS, NONE),
-            network=compact_network,
+            network=paper_network,
             optimiser=averaged_adamw,
-            samples=augmented,
+            samples=partly_augmented,
             held_back=every_twelfth,
-            epochs=8,
+            epochs=10,
             batch=128,
-            refresh=100,
-            rendered=2,
+            refresh=200,
+            plain=2,
+            rendered=3,
         ),
         Recipe(
             name="compact",

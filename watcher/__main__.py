@@ -95,6 +95,10 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
         rows = workers.read(jobs, arguments.picture)
         delivery = Delivery("", workers.model, now(), {})
     sys.stdout.buffer.write(to_csv(rows, delivery))
+    if arguments.explain is not None:
+        from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without
+
+        explain_rows(rows, settings.limits, arguments.explain)
     return 0 if all(row.reading.status != "failed" for row in rows) else 1
 
 
@@ -135,6 +139,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parsers["run"].add_argument("--once", action="store_true", help="deliver what is there, then exit")
     parsers["read"].add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of them")
     parsers["read"].add_argument("--picture", type=Path, metavar="DIR", help="put annotated pictures here")
+    parsers["read"].add_argument(
+        "--explain", type=Path, metavar="DIR", help="put pictures of each step to the value here"
+    )
     parsers["status"].add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args(argv)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from watcher.lines import without_lines
 from watcher.plane import RIM, WORK, components, odd, only
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from watcher.plane import Labels, Mask, Plane
     from watcher.reading import Box
 
@@ -43,34 +45,63 @@ class Ink:
     clipped: bool  # the ink runs over the edge of the crop
 
 
+class Look(NamedTuple):
+    """One look at a page or a part of it: what each step made of it, at working size."""
+
+    part: Box  # of the page
+    grey: Plane
+    ink: Plane
+    level: Plane  # of ink, from which on it counts
+    dark: Mask  # what counts
+    unruled: Mask  # less what was printed
+    written: Mask | None  # the one group of strokes that is the digit; None where nothing is written
+
+    @property
+    def box(self) -> Box:
+        """Where the writing is on the page."""
+        assert self.written is not None
+        left, top, width, height = self.part
+        x, y, w, h = cv2.boundingRect(self.written)
+        fx, fy = width / self.written.shape[1], height / self.written.shape[0]
+        x0, y0 = int(x * fx), int(y * fy)
+        return left + x0, top + y0, max(1, round((x + w) * fx) - x0), max(1, round((y + h) * fy) - y0)
+
+
 def normalise(page: Page) -> Ink | None:
     """Find the ink on `page` and centre it; None where nothing is written."""
-    found = _find(page)
-    if found is None:
-        return None
-    window = _around(found[1], page)
+    found = [look for look in looks(page) if look.written is not None]
+    return Ink(_as_mnist(_cut_out(found[-1])), found[-1].box, _touches(found[-1].box, page)) if found else None
+
+
+def looks(page: Page) -> Iterator[Look]:
+    """Look at `page` for the writing and, where that is small, once more and closer."""
+    height, width = page.shape[:2]
+    first = _look(page, (0, 0, width, height))
+    yield first
+    window = _around(first.box, page) if first.written is not None else None
     if window is not None:
-        x, y, w, h = window
-        closer = _find(page[y : y + h, x : x + w])
-        if closer is not None:
-            found = closer[0], (closer[1][0] + x, closer[1][1] + y, *closer[1][2:])
-    ink, box = found
-    return Ink(_as_mnist(ink), box, _touches(box, page))
+        yield _look(page, window)
 
 
-def _find(page: Page) -> tuple[Plane, Box] | None:
-    """The writing alone, cut out at working size, 0 to 1, and its box on the page."""
-    ink = _ink(_grey(_at_working_size(page)))
+def _look(page: Page, part: Box) -> Look:
+    x, y, w, h = part
+    grey = _grey(_at_working_size(page[y : y + h, x : x + w]))
+    ink = _ink(grey)
     level, least = _level(ink)
-    mask = _written(without_lines((ink > level).astype(np.uint8)))
-    if mask is None or float(np.median(ink[mask > 0])) < least:
-        return None
-    x, y, w, h = cv2.boundingRect(mask)
-    soft = np.clip(ink / (2 * level), 0, 1) * cv2.dilate(mask, np.ones((3, 3), np.uint8))
-    fx, fy = page.shape[1] / ink.shape[1], page.shape[0] / ink.shape[0]
-    left, top = int(x * fx), int(y * fy)
-    box = left, top, max(1, round((x + w) * fx) - left), max(1, round((y + h) * fy) - top)
-    return soft[y : y + h, x : x + w].astype(np.float32), box
+    dark = (ink > level).astype(np.uint8)
+    unruled = without_lines(dark)
+    written = _written(unruled)
+    if written is not None and float(np.median(ink[written > 0])) < least:
+        written = None
+    return Look(part, grey, ink, level, dark, unruled, written)
+
+
+def _cut_out(look: Look) -> Plane:
+    """The writing alone, cut to its box at working size, 0 to 1."""
+    assert look.written is not None
+    x, y, w, h = cv2.boundingRect(look.written)
+    soft = np.clip(look.ink / (2 * look.level), 0, 1) * cv2.dilate(look.written, np.ones((3, 3), np.uint8))
+    return np.asarray(soft[y : y + h, x : x + w], dtype=np.float32)
 
 
 def _at_working_size(page: Page) -> Page:

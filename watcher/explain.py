@@ -1,0 +1,92 @@
+"""How a page became what the network saw, step by step, in one picture: to see where a crop went wrong."""
+
+from __future__ import annotations
+
+import io
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from watcher.decode import decode
+from watcher.normalise import looks, normalise
+from watcher.pipeline import thumbnail_name, write
+from watcher.tasks import Fault
+from watcher.thumbnail import percent, plain_reason, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from watcher.config import Limits
+    from watcher.normalise import Page
+    from watcher.reading import Reading
+    from watcher.results import Row
+
+STEPS = (
+    "the crop",
+    "grey, so that the pen stands out",
+    "ink, on paper made flat",
+    "darker than what is around",
+    "without what was printed",
+    "the writing",
+    "what the network sees",
+)
+SIDE = 2.1  # inches of one step
+
+
+def explain_rows(rows: Iterable[Row], limits: Limits, folder: Path) -> None:
+    """Draw into `folder` how each page of files that could be read came to its value."""
+    for name, pages in groupby((row for row in rows if row.reading.status != "failed"), key=lambda row: row.name):
+        decoded = list(decode(Path(name).read_bytes(), limits))
+        for row in pages:
+            page = decoded[row.page - 1]
+            if not isinstance(page, Fault):
+                write(folder / thumbnail_name(row.name, row.page), explain(page, row.reading, row.name))
+
+
+def explain(page: Page, reading: Reading, name: str) -> bytes:
+    """Draw the steps from `page` to the network's input as a PNG, a row for each look that was taken at it."""
+    rows = list(looks(page))
+    figure = Figure(figsize=(SIDE * len(STEPS), (SIDE + 0.5) * len(rows) + 0.4), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{printable(name)}: {_said(reading)}")
+    for look, axes in zip(rows, figure.subplots(len(rows), len(STEPS), squeeze=False), strict=True):
+        x, y, w, h = look.part
+        _show(axes[0], page[y : y + h, x : x + w])
+        if look.written is not None:
+            left, top, width, height = look.box
+            axes[0].add_patch(Rectangle((left - x, top - y), width, height, fill=False, color="#d0208f"))
+        _show(axes[1], look.grey)
+        _show(axes[2], -look.ink)
+        for axis, mask in zip(axes[3:6], (look.dark, look.unruled, look.written), strict=True):
+            _show(axis, None if mask is None else 1 - mask)
+        # The last look is the one that counts, unless it found nothing.
+        ink = normalise(page) if look is rows[-1] else None
+        _show(axes[6], None if ink is None else 1 - ink.image)
+        for axis, step in zip(axes, STEPS, strict=True):
+            axis.set_title(step, fontsize=9)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def _said(reading: Reading) -> str:
+    if reading.status in {"blank", "failed"}:
+        return " – ".join(part for part in (reading.status, plain_reason(reading.reason)) if part)
+    why = f" – {plain_reason(reading.reason)}" if reading.reason else ""
+    return f"{reading.value}, {percent(reading.confidence)}, {reading.status}{why}"
+
+
+def _show(axis: Axes, picture: NDArray[np.uint8] | NDArray[np.float32] | None) -> None:
+    axis.set_axis_off()
+    if picture is None:
+        axis.text(0.5, 0.5, "nothing", ha="center", va="center", transform=axis.transAxes)
+    else:
+        axis.imshow(picture, cmap="gray", interpolation="nearest")
