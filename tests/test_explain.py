@@ -27,7 +27,7 @@ def test_a_picture_for_each_page_that_could_be_read(
     monkeypatch.chdir(tmp_path)
     for name in ("6-3_two_pages.tif", "4_box.png", "broken.png"):
         shutil.copy(ROOT / "samples" / name, name)
-    assert main(["read", ".", "--explain", "steps"]) == 1
+    assert main(["read", "--config", str(ROOT / "config.yaml"), ".", "--explain", "steps"]) == 1
     assert len(read_csv(capfdbinary.readouterr().out)) == 4
     made = sorted(path.name for path in (tmp_path / "steps").rglob("*.png"))
     assert made == ["4_box.png.png", "6-3_two_pages.tif.2.png", "6-3_two_pages.tif.png"]
