@@ -25,12 +25,13 @@ from watcher import normalise
 from watcher.model import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from train.mnist import Images, Labels, Mnist
     from train.recipes import Recipe
 
 RENDERING = 1  # the seed of what is rendered: as MNIST itself, the same for trainings with any seed
+MEMBER = 100_000  # added to the seed for each further network of a recipe
 HELD = 1000  # added to the seed of what is rendered for calibration
 History = list[dict[str, float]]
 """One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss, seconds."""
@@ -60,9 +61,9 @@ def fit(
         stage = Path(name)
         held_back = recipe.held_back(len(mnist.train_images))
         held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
-        network = recipe.network(len(recipe.classes))
+        size = f"{recipe.network(len(recipe.classes)).count_params():,} parameters"
         say(
-            f"{recipe.name}: {network.count_params():,} parameters, {int((~held_back).sum()):,} images to train on, "
+            f"{recipe.name}: {recipe.members} × {size}, {int((~held_back).sum()):,} images to train on, "
             f"{len(held_images):,} held back, {len(mnist.test_images):,} to test, {epochs} epochs"
         )
         images, labels = mnist.train_images[~held_back], mnist.train_labels[~held_back]
@@ -77,21 +78,27 @@ def fit(
             images = np.concatenate([images] * recipe.plain + [more])
             labels = np.concatenate([labels] * recipe.plain + [more_labels])
             say(f"{len(more):,} rendered images to train on, {len(checks):,} to calibrate with")
-        batches = _dataset(_sampler(recipe, images, labels, seed), len(recipe.classes))
         validation = as_inputs(held_images), _one_hot(held_labels, len(recipe.classes))
-        history = _train(
-            network,
-            recipe,
-            batches=batches,
-            steps=_steps(recipe, images),
-            epochs=epochs,
-            validation=validation,
-            bar=bar,
-            say=say,
-        )
+        history: History = []
+        members = []
+        for member in range(recipe.members):
+            keras.utils.set_random_seed(seed + MEMBER * member)
+            network = recipe.network(len(recipe.classes))
+            history += _train(
+                network,
+                recipe,
+                batches=_dataset(_sampler(recipe, images, labels, seed + MEMBER * member), len(recipe.classes)),
+                steps=_steps(recipe, images),
+                epochs=epochs,
+                before=len(history),
+                validation=validation,
+                bar=bar,
+                say=say,
+            )
+            members.append(_without_optimiser(network, recipe))
         _write_history(stage / "history.csv", history)
 
-        network = _without_optimiser(network, recipe)
+        network = _averaged(members)
         network.save(stage / "digits.keras")
         (stage / "digits.tflite").write_bytes(export.convert(network))
         inputs = as_inputs(mnist.test_images)
@@ -177,11 +184,12 @@ def _train(
     batches: tf.data.Dataset,
     steps: int,
     epochs: int,
+    before: int,
     validation: Batch,
     bar: bool,
     say: Callable[[str], None],
 ) -> History:
-    """Train `network` in place for `epochs` of `steps` batches."""
+    """Train `network` in place for `epochs` of `steps` batches; `before` is the number of epochs that others took."""
     network.compile(
         optimizer=recipe.optimiser(steps * epochs),
         loss="categorical_crossentropy",
@@ -194,11 +202,12 @@ def _train(
     def record(epoch: int, logs: dict[str, float]) -> None:
         seconds = time.monotonic() - began - sum(row["seconds"] for row in history)
         names = ("accuracy", "loss", "val_accuracy", "val_loss")
-        row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in names}, "seconds": round(seconds, 1)}
+        row = {"epoch": before + epoch + 1, **{name: float(logs[name]) for name in names}, "seconds": round(seconds, 1)}
         history.append(row)
         if not bar:
             say(
-                f"epoch {epoch + 1:>2}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+                f"epoch {before + epoch + 1:>2}/{epochs * recipe.members}  "
+                f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
                 f"validation {row['val_accuracy']:.2%}  {seconds:.0f} s"
             )
 
@@ -217,6 +226,16 @@ def _train(
     for inputs, _ in batches.take(min(recipe.refresh, steps * epochs)):
         network(inputs, training=True)
     return history
+
+
+def _averaged(members: Sequence[keras.Model]) -> keras.Model:
+    """One network that gives the mean of what several give."""
+    if len(members) == 1:
+        return members[0]
+    for number, member in enumerate(members, start=1):
+        member.name = f"{member.name}_{number}"
+    inputs = keras.Input((28, 28, 1))
+    return keras.Model(inputs, keras.layers.Average()([member(inputs) for member in members]))
 
 
 def _without_optimiser(network: keras.Model, recipe: Recipe) -> keras.Model:

@@ -38,6 +38,7 @@ class Recipe:
     epochs: int
     batch: int
     refresh: int  # batches over which batch normalisation is measured again, once the weights are averaged
+    members: int = 1  # networks, trained one after the other, whose probabilities are averaged
     plain: int = 1  # times that each image of MNIST is shown in an epoch
     rendered: int = 0  # times that each image is also put on paper and taken back through the normaliser
 
@@ -138,9 +139,10 @@ RECIPES = {
             optimiser=averaged_adamw,
             samples=partly_augmented,
             held_back=every_twelfth,
-            epochs=10,
+            epochs=8,
             batch=128,
             refresh=200,
+            members=2,
             plain=2,
             rendered=3,
         ),
