@@ -63,6 +63,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             service.ready()
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
             log.info("reading with %s, ready after %.1f s", workers.model, time.monotonic() - start)
+            for doubt in workers.doubts:
+                log.warning("%s", doubt)
             with Progress(inbox) as progress:
                 for batch in inbox.batches(outbox.finish, service.tell, arguments.once):
                     begin = time.monotonic()

@@ -39,13 +39,13 @@ def _model(settings: Settings) -> str:
     from watcher.model import load  # noqa: PLC0415 - brings OpenCV and LiteRT, which the rest does without
 
     card, _ = load(settings.model)
-    threshold = card.threshold(settings.accept.max_error)
-    if threshold > 1:
-        raise DigitdropError(
-            f"accept.max_error {settings.accept.max_error}: {card.name} was calibrated on too few crops "
-            "to promise that; all rows will be for review"
-        )
-    return f"{card.name}; at most {settings.accept.max_error:.2%} wrong among values of {threshold:.4f} and more"
+    max_error = settings.accept.max_error
+    if doubts := card.doubts(max_error):
+        raise DigitdropError(f"{card.name}; {'; '.join(doubts)}")
+    starts = f"digits of {card.digit.threshold(max_error):.4f}"
+    if card.field is not None:
+        starts += f" and fields of {card.field.threshold(max_error):.4f}"
+    return f"{card.name}; at most {max_error:.2%} wrong among {starts} and more"
 
 
 def _watch(settings: Settings) -> str:

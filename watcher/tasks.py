@@ -52,9 +52,10 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker is warm, and serves this network."""
+    """A worker is warm, and serves this network; what cannot be promised with it, in words."""
 
     model: str
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def main(channel: int, note: int, parent: int) -> None:
     except DigitdropError as error:
         connection.send(error)
         return
-    connection.send(Ready(reader.card.name))
+    connection.send(Ready(reader.card.name, reader.doubts))
 
     index = -1
     said: dict[int, str] = {}  # what decoders printed, by the scan that was in hand

@@ -59,6 +59,7 @@ class Worker:
         with suppress(ConnectionError):  # it died at once: its closed channel says so next
             self.channel.send(settings)
         self.model = ""  # the network it serves, once it is warm
+        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it
         self.deadline = inf  # when the task in its hands is given up
 
     def index(self) -> int:
@@ -97,6 +98,7 @@ class Workers:
         self.stop = stop
         self.workers: list[Worker] = []
         self.model = ""  # the network that they serve
+        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
 
     def __enter__(self) -> Workers:
         """Wait until all are warm. Raises DigitdropError where one cannot start."""
@@ -107,7 +109,7 @@ class Workers:
         except BaseException:
             self.__exit__()
             raise
-        self.model = self.workers[0].model
+        self.model, self.doubts = self.workers[0].model, self.workers[0].doubts
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +190,7 @@ class Workers:
             if isinstance(answer, (OSError, DigitdropError)):
                 raise answer
             if isinstance(answer, Ready):
-                worker.model = answer.model
+                worker.model, worker.doubts = answer.model, answer.doubts
             elif worker in busy:
                 answers.append((busy.pop(worker), answer))
         return answers
