@@ -55,9 +55,9 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     check_folders(settings)
     outbox = Outbox(settings)
-    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
+    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox, outbox.place) as claims:
         stop = _stop_on_signals(watch)
-        with Workers(settings, claims.lock, stop) as workers:
+        with Workers(settings, lambda: claims.lock, stop) as workers:
             inbox = Inbox(settings, claims, watch, stop)
             service = Service(workers.model, inbox)
             service.ready()
@@ -158,7 +158,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += [path / name for name in sorted(scan(path)[0])]
+            found += [path / name for name in sorted(scan(path).scans)]
         elif path.exists():
             found.append(path)
         else:
