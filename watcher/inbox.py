@@ -31,23 +31,34 @@ IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS'
 EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
 UNREADABLE, WRITTEN, INCOMPLETE = "no permission to read it", "open for writing", "incomplete"
 LEFT = {UNREADABLE, WRITTEN}  # what `once` does not wait for: its end is up to others
+BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
 class Inbox:
     """What is in the folder, what it waits for, and what comes out of it as batches."""
 
-    def __init__(self, settings: Settings, claims: Claims, watch: Watch, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        claims: Claims,
+        watch: Watch,
+        stop: Callable[[], bool],
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = settings.inbox
         self.settings = settings
         self.claims = claims
         self.watch = watch
         self.stop = stop
+        self.beat = beat  # called wherever the loop turns
         self.settling = Settling(settings.settle)
         self.held: dict[str, str] = {}  # settled files that are not taken, and why
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self.in_flight = 0  # scans of the batch that was handed out last
+        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was first seen, monotonic seconds
+        self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 
     def batches(
@@ -111,6 +122,7 @@ class Inbox:
         self.in_flight = len(batch.jobs())
         if not self.in_flight:  # all were taken back, or a crash came before the first
             _remove_empty(batch.open)
+            self.arrived.pop(batch.id, None)
             return
         yield batch
         self.in_flight = 0
@@ -120,7 +132,7 @@ class Inbox:
         start = time.monotonic()
         seen, self.other = scan(self.root)
         settled = self.settling.observe(seen, now := time.monotonic())
-        self._took = now - start
+        self._took, self.looked = now - start, True
         self.held = {name: why for name, why in self.held.items() if name in settled}
         self.backlog = len(settled) - len(self.held)
         return settled
@@ -128,7 +140,9 @@ class Inbox:
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
         """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
+        arrived: list[float] = []
         for name, quiet in settled:
+            self.beat()
             with_patience = quiet >= self.settings.patience
             try:
                 why = ready(self.root / name, self.settling.signature(name), with_patience)
@@ -146,7 +160,10 @@ class Inbox:
             if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
                 _put_back(target, self.root / name)
             else:
+                arrived.append(self.settling.since(name))
                 self.settling.forget(name)
+        if batch is not None:
+            self.arrived[batch.id] = arrived
         return batch
 
     def _hold(self, name: str, why: str) -> None:
@@ -159,13 +176,19 @@ class Inbox:
         # A large folder is looked at less often, so that looking takes a tenth of the time at most.
         self._pause(min(10 * self._took, self.settings.scan_every))
         due = self.settling.due(time.monotonic())
-        self.watch.wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+        self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
     def _pause(self, seconds: float) -> None:
         """Wait, whatever events come; only being told to stop ends it."""
         end = time.monotonic() + seconds
         while not self.stop() and (left := end - time.monotonic()) > 0:
-            self.watch.wait(left)
+            self._wait(left)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until woken, at most so long, giving signs of life."""
+        end = time.monotonic() + seconds
+        while not self.watch.wait(min(BEAT, left := end - time.monotonic())) and left > BEAT:
+            self.beat()
 
 
 def scan(root: Path) -> tuple[dict[str, Signature], int]:

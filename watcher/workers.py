@@ -79,17 +79,25 @@ class Worker:
 class Workers:
     """A fixed number of worker processes, replaced when they die."""
 
-    def __init__(self, settings: Settings, lock: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lock: int | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.lock = lock
         self.stop = stop
+        self.beat = beat  # called wherever the loop turns
         self.workers = [Worker(settings, lock) for _ in range(worker_count(settings))]
 
     def __enter__(self) -> Workers:
         """Wait until all are warm. Raises DigitdropError where one cannot start."""
         try:
             while not all(worker.model for worker in self.workers):
-                self._hear({}, None)
+                self._hear({}, 0.5)
+                self.beat()
         except BaseException:
             self.__exit__()
             raise
@@ -149,6 +157,7 @@ class Workers:
                             worker.channel.send(busy[worker])
                 for task, answer in self._hear(busy, timeout=0.5):
                     take(task, answer)
+                self.beat()
                 if self.stop():
                     deadline = deadline or time.monotonic() + GRACE
                     if time.monotonic() > deadline:
@@ -157,7 +166,7 @@ class Workers:
             for worker in busy:  # given up: it must not go on writing into a stage that is done again
                 self._replace(worker)
 
-    def _hear(self, busy: dict[Worker, Any], timeout: float | None) -> list[tuple[Any, Any]]:
+    def _hear(self, busy: dict[Worker, Any], timeout: float) -> list[tuple[Any, Any]]:
         """The tasks that were answered meanwhile, with their answers; raises what the environment did to them."""
         answers = []
         for channel in wait([worker.channel for worker in self.workers], timeout):
