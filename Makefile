@@ -14,6 +14,9 @@ run: $(VENV)/run.done  ## start the watcher on inbox/
 test: $(VENV)/dev.done  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+test-systemd: $(VENV)/dev.done  ## as root: the service in a systemd booted for it
+	$(BIN)/python -m pytest tests/test_systemd.py $(ARGS)
+
 check: $(VENV)/dev.done  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

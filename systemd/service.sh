@@ -90,13 +90,19 @@ install_service() {
     find "$app/releases" -mindepth 1 -maxdepth 1 ! -path "$release" -exec rm -rf {} +
 }
 
+clear_out() {  # a folder that may be a mount point
+    [ ! -d "$1" ] || find "$1" -xdev -mindepth 1 -delete
+    rmdir "$1" 2> /dev/null || true
+}
+
 remove_service() {
     name=${1:-}
     if [ -n "$name" ]; then
         systemctl disable --now --quiet "digitdrop@$name.service" || true
         rm -f "/etc/tmpfiles.d/digitdrop-$name.conf"
         if [ "${PURGE:-}" = 1 ]; then
-            rm -rf "${data:?}/$name" "$etc/$name.yaml"
+            clear_out "$data/$name"
+            rm -f "$etc/$name.yaml"
             say "removed the inbox $name and its data"
         else
             say "removed the inbox $name; its data stay in $data/$name, its settings in $etc/$name.yaml (PURGE=1 removes them too)"
@@ -111,7 +117,8 @@ remove_service() {
     systemctl daemon-reload
     rm -rf "$app" /run/digitdrop /var/cache/digitdrop
     if [ "${PURGE:-}" = 1 ]; then
-        rm -rf "$data" "$etc" /etc/systemd/system/digitdrop.service.d /etc/systemd/system/digitdrop@*.service.d
+        clear_out "$data"
+        rm -rf "$etc" /etc/systemd/system/digitdrop.service.d /etc/systemd/system/digitdrop@*.service.d
         ! getent passwd digitdrop > /dev/null || userdel digitdrop
         say "removed, with its data"
     else

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from watcher.claims import WORK
-from watcher.metrics import Metrics
 from watcher.results import escape, now
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from watcher.claims import Batch
     from watcher.config import Settings
     from watcher.inbox import Inbox
+    from watcher.metrics import Metrics
     from watcher.results import Row
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,11 @@ class Service:
             outbox=str(settings.outbox),
             started=time.time(),
         )
-        self.metrics = Metrics(settings.metrics) if settings.metrics else None
+        self.metrics: Metrics | None = None
+        if settings.metrics is not None:
+            from watcher.metrics import Metrics  # noqa: PLC0415 - costs a tenth of a second
+
+            self.metrics = Metrics(settings.metrics)
         self.inbox: Inbox | None = None
         self.ready = False
         self._trouble = ""
