@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason=
 
 def setting(unit: str, key: str) -> str:
     """What a unit says under a key, the last time it does."""
-    return re.findall(rf"^{key}=(.*)$", (ROOT / "systemd" / unit).read_text(), re.MULTILINE)[-1]
+    return str(re.findall(rf"^{key}=(.*)$", (ROOT / "systemd" / unit).read_text(), re.MULTILINE)[-1])
 
 
 @pytest.mark.parametrize("unit", UNITS)

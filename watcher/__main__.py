@@ -23,6 +23,7 @@ from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders, summary
 from watcher.results import Delivery, now, to_csv
+from watcher.retention import Retention
 from watcher.service import Progress, Service, Stopwatch, describe, states
 from watcher.tasks import Job
 from watcher.watch import Watch
@@ -68,10 +69,17 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         outbox = Outbox(settings, service.beat)
         with Workers(settings, claims.lock, stop, service.beat) as workers:
             inbox = Inbox(settings, claims, watch, stop, service.beat)
+            retention = Retention(settings, service.beat)
+
+            def turn(trouble: OSError | None) -> None:
+                service.tell(trouble)
+                if trouble is None:
+                    retention.turn(arguments.once)
+
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress:
-                for batch in inbox.batches(outbox.finish, service.tell, arguments.once):
+                for batch in inbox.batches(outbox.finish, turn, arguments.once):
                     clock = Stopwatch()
                     try:
                         rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)

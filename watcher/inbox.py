@@ -161,6 +161,7 @@ class Inbox:
                 _put_back(target, self.root / name)
             else:
                 arrived.append(self.settling.since(name))
+                self.held.pop(name, None)
                 self.settling.forget(name)
         if batch is not None:
             self.arrived[batch.id] = arrived

@@ -139,6 +139,7 @@ class Service:
         state.rows = dict(Counter(state.rows) + Counter(row.reading.status for row in rows))
         state.reasons = dict(Counter(state.reasons) + Counter(r for row in rows if (r := row.reading.reason)))
         latencies = [time.monotonic() - arrived for arrived in self.inbox.arrived.pop(batch.id, [])]
+        self.inbox.in_flight = 0
         self._recent.extend(latencies)
         if len(self._recent) > 1:
             cuts = quantiles(self._recent, n=20, method="inclusive")
@@ -262,7 +263,7 @@ def describe(state: State, at: float) -> str:
     silent = at - state.reported
     health = [*([f"not heard of for {duration(silent)}: it hangs"] if silent > LATE else []), *state.degraded]
     first = f", the first for {duration(state.oldest)}" if state.waiting else ""
-    last = f", the last {duration(at - state.last_delivered)} ago: {state.last_delivery}" if state.deliveries else ""
+    last = f", the last {duration(at - state.last_delivered)} ago" if state.deliveries else ""
     lines = [
         ("watcher", f"process {state.pid}, up {duration(at - state.started)}, version {state.version}"),
         ("model", state.model),
@@ -274,7 +275,7 @@ def describe(state: State, at: float) -> str:
         *([("", f"{state.other:,} files left alone, no scans by their names")] if state.other else []),
         ("in flight", f"{state.in_flight:,} scans"),
         ("outbox", state.outbox),
-        ("", f"{state.deliveries:,} deliveries with {state.scans:,} scans{last}"),
+        ("", f"{state.deliveries:,} deliveries, {state.scans:,} scans{last}"),
         *_table(state.rows, ("accepted", "review", "blank", "failed"), "rows"),
         *_table(state.reasons, sorted(state.reasons, key=lambda reason: -state.reasons[reason]), "why not"),
     ]

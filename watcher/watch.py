@@ -75,8 +75,8 @@ class Watch:
         if self._observer is not None and self._observer.is_alive() and root == self._root:
             return
         self._end_observer()
-        observer = Observer()
         try:
+            observer = Observer()
             observer.schedule(
                 _Waker(self.wake),
                 str(self.folder),
@@ -111,7 +111,13 @@ class _Waker(FileSystemEventHandler):
 
 
 def on_network(folder: Path) -> bool:
-    """Whether a folder lies on a file system whose other writers send no events here (Linux, mountinfo(5))."""
+    """Whether a folder lies on a file system whose other writers send no events here."""
+    kind = file_system(folder)
+    return kind in NETWORK or (kind.startswith("fuse.") and kind != "fuseblk")
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on (Linux, mountinfo(5))."""
     path = str(folder.resolve())
     best, kind = -1, ""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
@@ -120,4 +126,4 @@ def on_network(folder: Path) -> bool:
         inside = path == mount or path.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= best:
             best, kind = len(mount), right.split()[0]
-    return kind in NETWORK or (kind.startswith("fuse.") and kind != "fuseblk")
+    return kind
