@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from threading import Event, Thread
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from conftest import ROOT, Folder, crop, until
+from test_documents import blocks, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,6 +209,38 @@ def test_people_of_the_group_drop_and_pick_up(machine: Machine) -> None:
     assert (taken / "scans/mine/a.png").read_bytes() == crop(1)
     machine.run("sh", "-c", "rm -r /home/scanner/2*", user="scanner", check=True)
     assert machine.run("ls", f"{DATA}/outbox", user="nobody").returncode != 0
+
+
+def test_a_path_unit_picks_up(machine: Machine) -> None:
+    """The path unit of the documents takes each delivery as it appears, into a database, in its own sandbox."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    path_unit, service = blocks(section(page, "The moment it appears"), "systemd")
+    (script,) = blocks(section(page, "With Python"), "python")
+    for name, text in (
+        ("etc/systemd/system/pick-up.path", path_unit),
+        ("etc/systemd/system/pick-up.service", service),
+        ("usr/local/bin/pick-up", script),
+    ):
+        (machine.view / name).write_text(text)
+    (machine.view / "usr/local/bin/pick-up").chmod(0o755)
+    machine.run("useradd", "numbers", check=True)
+    # A rename does not cross disks: the archive has to be on that of the outbox, as the example says.
+    script = f"mkdir -m 770 {DATA}/archive && chown numbers {DATA}/archive && ln -s {DATA}/archive /srv/numbers"
+    machine.run("sh", "-c", script, check=True)
+    machine.run("systemctl", "daemon-reload", check=True)
+    machine.run("systemctl", "enable", "--now", "--quiet", "pick-up.path", check=True)
+    archive = machine.root / "archive"
+    for number in range(3):
+        (machine.root / "half-written").write_bytes(crop(number))
+        (machine.root / "half-written").rename(machine.inbox / f"picked{number}.png")
+        until(lambda: len(list(archive.glob("2*/scans/*.png"))) == number + 1, "the pick-up")  # noqa: B023
+    assert machine.deliveries() == []
+    until(lambda: machine.show("ActiveState", "pick-up.service") == "inactive", "the pick-up to end")
+    with sqlite3.connect(archive / "results.db") as db:
+        found = db.execute("SELECT file FROM results ORDER BY file").fetchall()
+    db.close()
+    assert found == [("picked0.png",), ("picked1.png",), ("picked2.png",)]
+    machine.run("systemctl", "disable", "--now", "--quiet", "pick-up.path", check=True)
 
 
 @pytest.mark.parametrize(
