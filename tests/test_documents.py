@@ -94,7 +94,7 @@ def test_what_is_linked_is_there() -> None:
 def test_each_target_exists() -> None:
     """Each `make` target that the README names is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"(?<!git )make ([a-z-]+)", README + OPERATIONS)):
+    for target in set(re.findall(r"(?:^|`)(?:sudo )?make ([a-z-]+)", README + OPERATIONS, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
