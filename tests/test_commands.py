@@ -104,6 +104,20 @@ def test_a_model_that_is_not_what_its_card_says(folder: Folder, tmp_path: Path) 
     assert folder.command("check").returncode == 78
 
 
+def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
+    """An error too small for the calibration is one line at the start and in `check`, and accepts nothing."""
+    folder.configure(accept={"max_error": 0.00001}, settle=0.0)
+    folder.drop("7.png", crop())
+    done = folder.command("run", "--once")
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert "accept.max_error 1e-05 cannot be promised" in warning
+    assert "more labelled crops are missing" in warning
+    assert [row["status"] for row in folder.rows()] == ["review"]
+    checked = folder.command("check")
+    assert checked.returncode == 1
+    assert "more labelled crops are missing" in checked.stdout
+
+
 def test_help() -> None:
     """`--help` names each command with what it does."""
     done = subprocess.run(

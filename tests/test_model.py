@@ -1,13 +1,10 @@
-"""The saved network is what its card says, and its thresholds keep their promise."""
+"""The saved network is what its card says."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
-from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,7 @@ import numpy as np
 import pytest
 
 from watcher.errors import ModelError
-from watcher.model import CONFIDENCE, SERVES, Card, binomial_tail, load, read_card
+from watcher.model import SERVES, load, read_card
 from watcher.normalise import VERSION
 
 if TYPE_CHECKING:
@@ -50,98 +47,6 @@ def complaint(model: Path) -> str:
     return message
 
 
-# The binomial bound
-
-
-def exact_tail(errors: int, trials: int, rate: Fraction) -> Fraction:
-    """The probability of at most `errors`, in whole numbers."""
-    terms = (math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(errors + 1))
-    return sum(terms, start=Fraction(0))
-
-
-@pytest.mark.parametrize("rate", [Fraction(1, 1000), Fraction(1, 100), Fraction(1, 7), Fraction(1, 2)])
-@pytest.mark.parametrize(
-    ("errors", "trials"), [(0, 0), (0, 1), (1, 1), (0, 299), (3, 40), (7, 7), (12, 500), (49, 1000)]
-)
-def test_binomial_tail(errors: int, trials: int, rate: Fraction) -> None:
-    """The probability agrees with exact arithmetic to nine digits."""
-    assert binomial_tail(errors, trials, float(rate)) == pytest.approx(
-        float(exact_tail(errors, trials, rate)), rel=1e-9
-    )
-
-
-@pytest.mark.parametrize(("trials", "rate"), [(299, 0.01), (598, 0.005), (2995, 0.001)])
-def test_how_much_a_promise_takes(trials: int, rate: float) -> None:
-    """Without any error 299 images are enough to promise 1%, 598 for 0.5%, 2,995 for 0.1%; one less is not."""
-    assert binomial_tail(0, trials, rate) <= 1 - CONFIDENCE < binomial_tail(0, trials - 1, rate)
-
-
-def test_binomial_tail_of_large_numbers() -> None:
-    """A million trials neither overflow nor vanish: about half of them have at most the expected errors."""
-    assert 0.5 < binomial_tail(1000, 1_000_000, 0.001) < 0.52
-
-
-# Thresholds
-
-
-def threshold(max_error: float, *curve: tuple[float, int, int]) -> float:
-    """The threshold on a curve of (threshold, accepted, errors)."""
-    return Card(Path("x"), "x", ("0",), 1.0, curve).threshold(max_error)
-
-
-def test_no_data_no_promise() -> None:
-    """Where too few images were held back nothing is accepted, however few were wrong."""
-    assert threshold(0.01) == math.inf
-    assert threshold(0.01, (0.9, 0, 0)) == math.inf
-    assert threshold(0.01, (0.99, 100, 0), (0.5, 298, 0)) == math.inf
-    assert threshold(0.01, (0.99, 100, 0), (0.5, 299, 0)) == 0.5
-
-
-def test_lowest_that_passes() -> None:
-    """The lowest threshold that the errors allow is taken."""
-    curve = ((0.999, 3000, 0), (0.99, 4000, 2), (0.95, 4500, 10), (0.9, 4800, 20), (0.5, 5000, 100))
-    assert threshold(0.01, *curve) == 0.9
-    assert threshold(0.002, *curve) == 0.99
-    assert threshold(0.001, *curve) == 0.999
-    assert threshold(0.0001, *curve) == math.inf
-    assert threshold(0.5, *curve) == 0.5
-
-
-def test_bound_is_exact() -> None:
-    """One error too many at the bound, and the threshold does not pass."""
-    allowed = max(k for k in range(60) if binomial_tail(k, 5000, 0.01) <= 1 - CONFIDENCE)
-    assert 30 < allowed < 50  # less than 1% of 5,000, for what they tell is not certain
-    assert threshold(0.01, (0.9, 5000, allowed)) == 0.9
-    assert threshold(0.01, (0.9, 5000, allowed + 1)) == math.inf
-
-
-def test_stops_at_the_first_failure() -> None:
-    """What fails once ends the search: a lower threshold that would pass by luck is not looked at."""
-    assert threshold(0.01, (0.99, 1000, 2), (0.95, 2000, 30), (0.9, 100_000, 30)) == 0.99
-    assert threshold(0.01, (0.99, 1000, 30), (0.9, 100_000, 30)) == math.inf
-
-
-def test_too_few_is_no_failure() -> None:
-    """Thresholds that too few images reach are passed over, even where one of the few is wrong."""
-    assert threshold(0.01, (0.9999, 10, 1), (0.999, 200, 1), (0.99, 5000, 5)) == 0.99
-
-
-def test_promise_holds() -> None:
-    """Over many draws of calibration data the promise is broken in at most about one of twenty."""
-    random = np.random.default_rng(3)
-    grid = np.array([0.99, 0.97, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5])
-    many = random.beta(4, 0.25, 200_000)
-    broken = 0
-    for _ in range(200):
-        confidence = random.beta(4, 0.25, 2000)
-        wrong = random.random(2000) > confidence
-        curve = [(float(t), int((confidence >= t).sum()), int((wrong & (confidence >= t)).sum())) for t in grid]
-        chosen = threshold(0.02, *curve)
-        if chosen <= 1:
-            broken += float((1 - many[many >= chosen]).mean()) > 0.02
-    assert broken <= 0.05 * 200 + 3 * math.sqrt(200 * 0.05 * 0.95)
-
-
 # The card
 
 
@@ -152,17 +57,21 @@ def test_shipped_model_is_fit() -> None:
     assert card.file == MODEL / SERVES
     assert card.name.endswith(f"-{digest[:8]}")
     assert set("0123456789") <= set(card.classes)
-    assert card.temperature > 0
-    assert 0 < card.threshold(0.01) <= 1
+    assert 0 < card.digit.threshold(0.01) <= 1
 
 
-def test_shipped_curve_is_in_order() -> None:
-    """The curve that ships goes from the safest threshold down, and each step takes in the one before."""
-    curve = read_card(MODEL).curve
-    for (high, few, fewer_errors), (low, more, errors) in pairwise(curve):
-        assert high > low
-        assert few <= more
-        assert fewer_errors <= errors <= more
+def test_other_format(tmp_path: Path) -> None:
+    """A card of another format is refused, with both numbers and what to do."""
+    message = complaint(copied(tmp_path, lambda card: card.update(format=1)))
+    assert "format 1, this program reads 2" in message
+    assert "make train" in message
+
+
+def test_calibration_of_fields_is_optional(tmp_path: Path) -> None:
+    """A network for fields brings a calibration of its own; without one there is none."""
+    assert read_card(MODEL).field is None
+    model = copied(tmp_path, lambda card: card["calibration"].update(field=card["calibration"]["digit"]))
+    assert read_card(model).field == read_card(model).digit
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -204,7 +113,7 @@ def test_broken_card(tmp_path: Path, text: str) -> None:
     assert "make train" in message
 
 
-@pytest.mark.parametrize("key", ["recipe", "classes", "normaliser", "files", "calibration"])
+@pytest.mark.parametrize("key", ["format", "recipe", "classes", "normaliser", "files", "calibration"])
 def test_incomplete_card(tmp_path: Path, key: str) -> None:
     """Each thing that the watcher needs of a card is missed by its name."""
     assert repr(key) in complaint(copied(tmp_path, lambda card: card.pop(key)))
@@ -309,9 +218,9 @@ def test_alone_or_together() -> None:
 
 def test_temperature(tmp_path: Path) -> None:
     """The card's temperature softens the probabilities, and changes no digit."""
-    _, plain = load(copied(tmp_path, lambda card: card["calibration"].update(temperature=1.0)))
+    _, plain = load(copied(tmp_path, lambda card: card["calibration"]["digit"].update(temperature=1.0)))
     (tmp_path / "soft").mkdir()
-    _, soft = load(copied(tmp_path / "soft", lambda card: card["calibration"].update(temperature=2.0)))
+    _, soft = load(copied(tmp_path / "soft", lambda card: card["calibration"]["digit"].update(temperature=2.0)))
     before, after = plain(images(9)), soft(images(9))
     expected = np.sqrt(before.astype(np.float64))
     assert np.allclose(after, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)

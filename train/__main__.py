@@ -146,7 +146,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"model": arguments.model})
     crops = evaluate.read_labels(arguments.folder)
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
-    threshold = read_card(settings.model).threshold
+    threshold = read_card(settings.model).digit.threshold
     summary = evaluate.report(results, settings.accept.max_error, threshold)
     if arguments.reference is not None:
         summary["reference"] = evaluate.reference_report(arguments.folder, crops, arguments.reference)

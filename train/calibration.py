@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from watcher.calibration import log_odds
+
 Probabilities = NDArray[np.float32]
 """(n, classes), each row sums to 1."""
 Classes = NDArray[np.integer]
 """(n,), indices of classes."""
 
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
+AS_IT_IS = [(log_odds(probability), probability) for probability in (0.01, 0.99)]  # the map of a score that is honest
 THRESHOLDS = tuple(round(1 - distance, 7) for distance in np.geomspace(1e-6, 0.9, 60).tolist())
 
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-FORMAT = 1
 NAME = "card.json"
 LIBRARIES = ("ai-edge-litert", "keras", "numpy", "opencv-python-headless", "tensorflow")
 
@@ -28,13 +27,13 @@ def libraries(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def write(path: Path, card: Mapping[str, Any]) -> None:
-    """Write the card, one key a line, but lists of numbers each on one."""
-    lines = [f"  {json.dumps(key)}: {_value(value)}" for key, value in card.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    """Write the card, one key a line, but lists of numbers and what pins a file each on one."""
+    path.write_text(_text(card, "") + "\n", encoding="utf-8")
 
 
-def _value(value: Any) -> str:
-    if not isinstance(value, dict):
+def _text(value: Any, margin: str) -> str:
+    if not isinstance(value, dict) or (len(margin) > 2 and "sha256" in value):
         return json.dumps(value, ensure_ascii=False)
-    inner = [f"    {json.dumps(key)}: {json.dumps(item, ensure_ascii=False)}" for key, item in value.items()]
-    return "{\n" + ",\n".join(inner) + "\n  }"
+    inner = margin + "  "
+    lines = [f"{inner}{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{margin}}}"

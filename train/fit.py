@@ -22,6 +22,7 @@ from train.augmentation import Inputs, as_inputs
 from train.pool import pool
 from train.recipes import DIGITS, reference_network
 from watcher import normalise
+from watcher.model import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ def fit(
         held = export.predict(stage / "digits.tflite", as_inputs(held_images))
         checked = export.predict(stage / "digits.tflite", as_inputs(checks))
         result = {
-            "format": card.FORMAT,
+            "format": FORMAT,
             "recipe": recipe.name,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seed": seed,
@@ -112,7 +113,9 @@ def fit(
             "parameters": network.count_params(),
             "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
             "parity": asdict(parity),
-            "calibration": {"on": _calibrated_on(recipe, mnist, len(checks))} | _calibration(checked, check_labels),
+            "calibration": {
+                "digit": {"on": _calibrated_on(recipe, mnist, len(checks))} | _calibration(checked, check_labels)
+            },
         }
         card.write(stage / card.NAME, result)
         plots.draw(
@@ -244,6 +247,7 @@ def _calibration(held: calibration.Probabilities, labels: Labels) -> dict[str, A
     return {
         "size": len(labels),
         "temperature": temperature,
+        "map": calibration.AS_IT_IS,
         "curve": calibration.curve(digits.max(axis=1), digits.argmax(axis=1) == labels),
     }
 

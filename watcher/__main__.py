@@ -64,10 +64,13 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Watch the inbox and deliver until told to stop."""
     check_folders(settings)
     faulthandler.enable()  # the watchdog ends us with SIGABRT: say where we hung
-    with Service(settings) as service, Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
-        stop = _stop_on_signals(watch)
+    with Service(settings) as service, Watch(settings.inbox, settings.watch) as watch:
         outbox = Outbox(settings, service.beat)
-        with Workers(settings, claims.lock, stop, service.beat) as workers:
+        stop = _stop_on_signals(watch)
+        with (
+            Claims(settings.inbox, outbox.place) as claims,
+            Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
+        ):
             inbox = Inbox(settings, claims, watch, stop, service.beat)
             retention = Retention(settings, service.beat)
 
@@ -77,6 +80,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                     retention.turn(arguments.once)
 
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
+            for doubt in workers.doubts:
+                log.warning("%s", doubt)
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress:
                 for batch in inbox.batches(outbox.finish, turn, arguments.once):
@@ -173,7 +178,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += [path / name for name in sorted(scan(path)[0])]
+            found += [path / name for name in sorted(scan(path).scans)]
         elif path.exists():
             found.append(path)
         else:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from watcher.claims import STAMP, WORK
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
+from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
-from watcher.watch import Watch, file_system, on_network
+from watcher.watch import Watch, on_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ def _folders(settings: Settings) -> str:
 
 
 def _disks(settings: Settings) -> str:
-    kinds = file_system(settings.inbox), file_system(settings.outbox)
+    kinds = mount_of(settings.inbox).kind, mount_of(settings.outbox).kind
     with (
         tempfile.NamedTemporaryFile(dir=settings.inbox / WORK) as scan,
         tempfile.TemporaryDirectory(dir=settings.outbox / STAGING, prefix=".check-") as stage,
@@ -132,19 +133,19 @@ def _model(settings: Settings) -> str:
     from watcher.model import load  # noqa: PLC0415 - brings OpenCV and LiteRT, which the rest does without
 
     card, _ = load(settings.model)
-    threshold = card.threshold(settings.accept.max_error)
-    if threshold > 1:
-        raise DigitdropError(
-            f"accept.max_error {settings.accept.max_error}: {card.name} was calibrated on too few crops "
-            "to promise that; all rows will be for review"
-        )
-    return f"{card.name}; at most {settings.accept.max_error:.2%} wrong among values of {threshold:.4f} and more"
+    max_error = settings.accept.max_error
+    if doubts := card.doubts(max_error):
+        raise DigitdropError(f"{card.name}; {'; '.join(doubts)}")
+    starts = f"digits of {card.digit.threshold(max_error):.4f}"
+    if card.field is not None:
+        starts += f" and fields of {card.field.threshold(max_error):.4f}"
+    return f"{card.name}; at most {max_error:.2%} wrong among {starts} and more"
 
 
 def _watch(settings: Settings) -> str:
     every = f"a scan every {settings.scan_every:g} s; a file settles in {settings.settle:g} s"
     if on_network(settings.inbox):
-        kind = file_system(settings.inbox)
+        kind = mount_of(settings.inbox).kind
         if settings.watch == "events":
             raise DigitdropError(f"watch: events, but on {kind} others' files come without events; set watch: auto")
         return f"the inbox is on the network ({kind}), whence no events come: {every}"

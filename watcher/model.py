@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from watcher.calibration import Calibration
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SERVES = "digits.tflite"
-CONFIDENCE = 0.95  # of the guarantee behind a threshold
+FORMAT = 2  # of the card
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +30,14 @@ class Card:
     file: Path  # the network itself
     name: str  # as in the rows: the recipe and the start of the file's SHA-256
     classes: tuple[str, ...]
-    temperature: float
-    curve: tuple[tuple[float, int, int], ...]  # threshold, held-back images that reach it, wrong ones among them
+    digit: Calibration
+    field: Calibration | None  # None: no network that reads fields
 
-    def threshold(self, max_error: float) -> float:
-        """The lowest confidence at which at most `max_error` of the values are wrong, at 95% confidence.
-
-        Fixed-sequence testing from the safest threshold down (Learn then Test, Angelopoulos et al. 2021): each step is
-        an exact binomial test, and the first that fails ends it, so that no correction for the number of steps is
-        due. Above 1, which no confidence reaches, where the calibration data cannot support the promise.
-        """
-        lowest = math.inf
-        for threshold, accepted, errors in self.curve:
-            if binomial_tail(0, accepted, max_error) > 1 - CONFIDENCE:
-                continue  # too few to pass even without an error: no test, so none that could fail
-            if binomial_tail(errors, accepted, max_error) > 1 - CONFIDENCE:
-                break
-            lowest = threshold
-        return lowest
-
-
-def binomial_tail(errors: int, trials: int, rate: float) -> float:
-    """The probability of at most `errors` in `trials`, each with probability `rate`."""
-    return math.fsum(
-        math.exp(
-            math.lgamma(trials + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(trials - k + 1)
-            + k * math.log(rate)
-            + (trials - k) * math.log1p(-rate)
-        )
-        for k in range(errors + 1)
-    )
+    def doubts(self, max_error: float) -> tuple[str, ...]:
+        """What cannot be promised at `max_error`, a line for each kind of value."""
+        kinds = {"digits": self.digit, "fields": self.field}
+        found = {kind: one.shortfall(max_error) for kind, one in kinds.items() if one is not None}
+        return tuple(f"{kind}: {shortfall}" for kind, shortfall in found.items() if shortfall)
 
 
 def read_card(model: Path) -> Card:
@@ -74,6 +50,8 @@ def read_card(model: Path) -> Card:
     path = folder / "card.json"
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise ValueError(f"format {card['format']}, this program reads {FORMAT}")
         file = folder / (model.name if keras else SERVES)
         expected = str(card["files"][file.name]["sha256"])
         actual = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -81,12 +59,10 @@ def read_card(model: Path) -> Card:
             file=file,
             name=f"{card['recipe']}-{actual[:8]}",
             classes=tuple(str(name) for name in card["classes"]),
-            temperature=float(card["calibration"]["temperature"]),
-            curve=tuple((float(t), int(n), int(e)) for t, n, e in card["calibration"]["curve"]),
+            digit=Calibration.of(card["calibration"]["digit"]),
+            field=Calibration.of(card["calibration"]["field"]) if "field" in card["calibration"] else None,
         )
         normaliser = int(card["normaliser"])
-        if not read.temperature > 0 or not all(0 <= wrong <= reached for _, reached, wrong in read.curve):
-            raise ValueError("calibration that makes no sense")
     except OSError as error:
         raise ModelError(
             f"model: {error.filename}: {error.strerror}; "
@@ -110,7 +86,7 @@ def read_card(model: Path) -> Card:
 
 
 def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → calibrated probabilities (n, classes).
+    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → tempered probabilities (n, classes).
 
     Raises ModelError.
     """
@@ -132,7 +108,7 @@ def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.
         if not len(images):
             return np.zeros((0, classes), np.float32)
         # Temperature scaling (Guo et al. 2017) of the logits, which are the log-probabilities up to a constant.
-        logits = np.log(np.maximum(raw(images[..., None]), 1e-30)) / card.temperature
+        logits = np.log(np.maximum(raw(images[..., None]), 1e-30)) / card.digit.temperature
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities

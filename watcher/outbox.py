@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, sync
 from watcher.errors import ConfigError
+from watcher.mounts import Place
 from watcher.results import Delivery, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
@@ -32,13 +34,18 @@ class Outbox:
         self.beat = beat  # called while something takes long
         self.root = settings.outbox
         self.staging = self.root / STAGING
+        self.place = Place(self.root)
+        self._stages: dict[str, os.stat_result] = {}  # of batches in work: the very folders, not only their names
 
     def stage(self, batch: Batch) -> Path:
         """An empty stage for a batch; what an earlier try left there is wiped."""
+        self.place.check()
         stage = self.staging / batch.id
-        if stage.exists():
+        self.staging.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
             shutil.rmtree(stage)
-        stage.mkdir(parents=True)
+        stage.mkdir()
+        self._stages[batch.id] = os.stat(stage)
         return stage
 
     def sheet(self, batch: Batch) -> Path:
@@ -60,6 +67,9 @@ class Outbox:
         sync_tree(stage, self.beat)
         sync(self.staging)
         sync(self.root)
+        self.place.check()
+        if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
+            raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
         batch.decide()
         self.finish(batch)
 
@@ -68,17 +78,20 @@ class Outbox:
 
         A stage that is gone was published; what downstream did with it since is none of our business.
         """
-        if not self.staging.is_dir():
+        try:
+            os.rename(self.staging / batch.id, self.root / batch.id)
+        except FileNotFoundError:
             # An outbox that is not mounted looks like one from which all was published.
-            raise FileNotFoundError(
-                errno.ENOENT, "has gone with a delivery in it; is the outbox mounted?", self.staging
-            )
-        stage = self.staging / batch.id
-        if stage.exists():
-            os.rename(stage, self.root / batch.id)
+            self.place.check()
+            if not self.staging.is_dir():
+                raise FileNotFoundError(
+                    errno.ENOENT, f"has gone with the delivery {batch.id} in it; bring it back", str(self.staging)
+                ) from None
+        else:
             sync(self.root)
             sync(self.staging)
         batch.drop()
+        self._stages.pop(batch.id, None)
 
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
@@ -121,12 +134,14 @@ def _link(source: str, target: Path) -> None:
     """Put a scan into the stage: the same file under a second name, or a copy where that cannot be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if os.stat(source).st_nlink > 1:  # its user has it under another name too, and may write to it there
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
         os.link(source, target)
     except OSError as error:
         # Another file system, one without hard links, one link too many, or a file of another user's.
         if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
             raise
-        shutil.copy2(source, target)
+        shutil.copyfile(source, target)
 
 
 def _check_unchanged(rows: Sequence[Row], paths: dict[str, str]) -> None:

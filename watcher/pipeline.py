@@ -65,7 +65,8 @@ class Reader:
         cv2.setNumThreads(1)
         self.settings = settings
         self.card, self.predict = model.load(settings.model)
-        self.threshold = self.card.threshold(settings.accept.max_error)
+        self.threshold = self.card.digit.threshold(settings.accept.max_error)
+        self.doubts = self.card.doubts(settings.accept.max_error)
         self.painter = Painter()
 
     def read(

@@ -29,6 +29,7 @@ class Job:
 
     path: str
     name: str
+    suspect: bool = False  # a worker died with it once; that may have been somebody else's doing
     fault: Fault | None = None
 
 
@@ -51,9 +52,10 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker is warm, and serves this network."""
+    """A worker is warm, and serves this network; what cannot be promised with it, in words."""
 
     model: str
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

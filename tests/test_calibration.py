@@ -1,0 +1,220 @@
+"""A score becomes a probability, and a threshold keeps its promise."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from watcher.calibration import CONFIDENCE, Calibration, binomial_tail, log_odds, shown
+from watcher.model import read_card
+
+MODEL = Path(__file__).parent.parent / "model"
+AS_IT_IS = ((log_odds(0.01), 0.01), (log_odds(0.99), 0.99))
+
+
+# The binomial bound
+
+
+def exact_tail(errors: int, trials: int, rate: Fraction) -> Fraction:
+    """The probability of at most `errors`, in whole numbers."""
+    terms = (math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(errors + 1))
+    return sum(terms, start=Fraction(0))
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 1000), Fraction(1, 100), Fraction(1, 7), Fraction(1, 2)])
+@pytest.mark.parametrize(
+    ("errors", "trials"), [(0, 0), (0, 1), (1, 1), (0, 299), (3, 40), (7, 7), (12, 500), (49, 1000)]
+)
+def test_binomial_tail(errors: int, trials: int, rate: Fraction) -> None:
+    """The probability agrees with exact arithmetic to nine digits."""
+    assert binomial_tail(errors, trials, float(rate)) == pytest.approx(
+        float(exact_tail(errors, trials, rate)), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("trials", "rate"), [(299, 0.01), (598, 0.005), (2995, 0.001)])
+def test_how_much_a_promise_takes(trials: int, rate: float) -> None:
+    """Without any error 299 images are enough to promise 1%, 598 for 0.5%, 2,995 for 0.1%; one less is not."""
+    assert binomial_tail(0, trials, rate) <= 1 - CONFIDENCE < binomial_tail(0, trials - 1, rate)
+
+
+def test_binomial_tail_of_large_numbers() -> None:
+    """A million trials neither overflow nor vanish: about half of them have at most the expected errors."""
+    assert 0.5 < binomial_tail(1000, 1_000_000, 0.001) < 0.52
+
+
+# Thresholds
+
+
+def threshold(max_error: float, *curve: tuple[float, int, int]) -> float:
+    """The threshold on a curve of (threshold, accepted, errors)."""
+    return Calibration("drawn", 5000, 1.0, AS_IT_IS, curve).threshold(max_error)
+
+
+def test_no_data_no_promise() -> None:
+    """Where too few images were held back nothing is accepted, however few were wrong."""
+    assert threshold(0.01) == math.inf
+    assert threshold(0.01, (0.9, 0, 0)) == math.inf
+    assert threshold(0.01, (0.99, 100, 0), (0.5, 298, 0)) == math.inf
+    assert threshold(0.01, (0.99, 100, 0), (0.5, 299, 0)) == 0.5
+
+
+def test_lowest_that_passes() -> None:
+    """The lowest threshold that the errors allow is taken."""
+    curve = ((0.999, 3000, 0), (0.99, 4000, 2), (0.95, 4500, 10), (0.9, 4800, 20), (0.5, 5000, 100))
+    assert threshold(0.01, *curve) == 0.9
+    assert threshold(0.002, *curve) == 0.99
+    assert threshold(0.001, *curve) == 0.999
+    assert threshold(0.0001, *curve) == math.inf
+    assert threshold(0.5, *curve) == 0.5
+
+
+def test_bound_is_exact() -> None:
+    """One error too many at the bound, and the threshold does not pass."""
+    allowed = max(k for k in range(60) if binomial_tail(k, 5000, 0.01) <= 1 - CONFIDENCE)
+    assert 30 < allowed < 50  # less than 1% of 5,000, for what they tell is not certain
+    assert threshold(0.01, (0.9, 5000, allowed)) == 0.9
+    assert threshold(0.01, (0.9, 5000, allowed + 1)) == math.inf
+
+
+def test_stops_at_the_first_failure() -> None:
+    """What fails once ends the search: a lower threshold that would pass by luck is not looked at."""
+    assert threshold(0.01, (0.99, 1000, 2), (0.95, 2000, 30), (0.9, 100_000, 30)) == 0.99
+    assert threshold(0.01, (0.99, 1000, 30), (0.9, 100_000, 30)) == math.inf
+
+
+def test_too_few_is_no_failure() -> None:
+    """Thresholds that too few images reach are passed over, even where one of the few is wrong."""
+    assert threshold(0.01, (0.9999, 10, 1), (0.999, 200, 1), (0.99, 5000, 5)) == 0.99
+
+
+def test_one_bad_crop_does_not_end_it() -> None:
+    """With data enough the first test is one that a single unlucky crop among the surest cannot fail."""
+    curve = ((0.9999, 3000, 1), (0.999, 10_000, 1), (0.99, 20_000, 2), (0.9, 22_000, 50))
+    assert shown(0, 3000, 0.001)
+    assert not shown(1, 3000, 0.001)
+    assert threshold(0.001, *curve) == 0.99
+
+
+def test_little_data_is_tested_as_it_is() -> None:
+    """Where no error can be spared, none is: 300 crops without one support 1%, with one they do not."""
+    assert threshold(0.01, (0.9, 300, 0)) == 0.9
+    assert threshold(0.01, (0.9, 300, 1)) == math.inf
+
+
+def test_the_shipped_curve_is_in_order() -> None:
+    """The curve that ships goes from the safest threshold down, and each step takes in the one before."""
+    curve = read_card(MODEL).digit.curve
+    for (high, few, fewer_errors), (low, more, errors) in pairwise(curve):
+        assert high > low
+        assert few <= more
+        assert fewer_errors <= errors <= more
+
+
+# What is missing
+
+
+def missing(max_error: float, size: int, *curve: tuple[float, int, int]) -> int | None:
+    """The number of crops missing for a promise."""
+    return Calibration("drawn", size, 1.0, AS_IT_IS, curve).missing(max_error)
+
+
+def test_nothing_is_missing_where_the_promise_can_be_made() -> None:
+    """What can be promised misses nothing, and says nothing."""
+    calibration = Calibration("drawn", 400, 1.0, AS_IT_IS, ((0.9, 299, 0),))
+    assert calibration.missing(0.01) == 0
+    assert calibration.shortfall(0.01) == ""
+
+
+def test_the_missing_crops_are_counted() -> None:
+    """With no error yet, as many are missing as bring the sure ones to 299; the others count in proportion."""
+    assert missing(0.01, 250, (0.9, 250, 0)) == 299 - 250
+    assert missing(0.01, 500, (0.9, 250, 0)) == 2 * (299 - 250)
+    found = missing(0.01, 1000, (0.9, 1000, 8))
+    assert found is not None
+    assert shown(math.ceil(8 * (1000 + found) / 1000), 1000 + found, 0.01)
+    assert 5_000 < found < 9_000  # 0.8% wrong where 1% may be takes much
+
+
+def test_more_of_the_same_would_not_help() -> None:
+    """Where even the surest are wrong too often no number of crops is named, and the line says why."""
+    calibration = Calibration("drawn", 1000, 1.0, AS_IT_IS, ((0.99, 500, 20), (0.5, 1000, 80)))
+    assert calibration.missing(0.01) is None
+    assert "wrong more often" in calibration.shortfall(0.01)
+
+
+def test_the_shortfall_is_one_line() -> None:
+    """It names the setting, its value, the crops there are and those that are missing, and what follows."""
+    said = Calibration("drawn", 1250, 1.0, AS_IT_IS, ((0.9, 1250, 0),)).shortfall(0.001)
+    assert "\n" not in said
+    assert "accept.max_error 0.001" in said
+    assert "1,250 crops" in said
+    assert "1,745 more" in said
+    assert "nothing is accepted" in said
+
+
+# The map
+
+
+def test_two_points_are_platts_scaling() -> None:
+    """Log-odds between and beyond two points lie on one line."""
+    calibration = Calibration("drawn", 1, 1.0, ((-2.0, 0.2), (3.0, 0.9)), ())
+    slope = (log_odds(0.9) - log_odds(0.2)) / 5
+    for score in (-40.0, -2.0, 0.0, 1.7, 3.0, 12.0):
+        expected = 1 / (1 + math.exp(-(log_odds(0.2) + slope * (score + 2))))
+        assert calibration.probability(score) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_map_rises() -> None:
+    """A higher score is a higher probability everywhere, and never leaves 0 to 1."""
+    calibration = Calibration("drawn", 1, 1.0, ((-3.0, 0.1), (0.0, 0.3), (1.0, 0.9), (6.0, 0.99)), ())
+    found = [calibration.probability(score) for score in np.linspace(-12, 20, 200).tolist()]
+    assert all(low < high for low, high in pairwise(found))
+    assert all(0 < p < 1 for p in found)
+    for score in (-1e6, 1e6):
+        assert 0 <= calibration.probability(score) <= 1
+    for score, probability in calibration.map:
+        assert calibration.probability(score) == pytest.approx(probability)
+
+
+GOOD = {"on": "drawn", "size": 10, "temperature": 1.0, "map": [[0, 0.1], [1, 0.9]], "curve": [[0.9, 5, 0], [0.5, 9, 2]]}
+
+
+def test_an_entry_of_a_card_is_read() -> None:
+    """What the card holds is what there is."""
+    read = Calibration.of(GOOD)
+    assert (read.on, read.size, read.map, read.curve) == (
+        "drawn",
+        10,
+        ((0.0, 0.1), (1.0, 0.9)),
+        ((0.9, 5, 0), (0.5, 9, 2)),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0},
+        {"temperature": math.nan},
+        {"map": []},
+        {"map": [[0, 0.5]]},
+        {"map": [[0, 0.9], [1, 0.1]]},
+        {"map": [[1, 0.1], [0, 0.9]]},
+        {"map": [[0, 0.0], [1, 0.9]]},
+        {"map": [[0, 0.1], [1, 1.0]]},
+        {"curve": [[0.9, 5, 6]]},
+        {"curve": [[0.9, 5, -1]]},
+        {"curve": [[0.5, 9, 2], [0.9, 5, 0]]},
+        {"curve": [[0.9, 9, 2], [0.5, 5, 0]]},
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+    """A map that does not rise, or counts that cannot be, are no calibration."""
+    with pytest.raises(ValueError, match="calibration"):
+        Calibration.of(GOOD | change)
