@@ -74,8 +74,10 @@ class Machine(Folder):
                 (clone / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, clone / name)
 
-    def run(self, *command: str, user: str = "root", check: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, to its end."""
+    def run(
+        self, *command: str, user: str = "root", check: bool = False, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, to its end, with more in its environment."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.pid), "-a", "runuser", "-u", user, "--", *command],
             capture_output=True,
@@ -350,13 +352,31 @@ def test_an_upgrade_that_does_not_fit(machine: Machine) -> None:
     right = machine.config.read_text()
     machine.config.write_text(right + "setle: 1\n")
     release = os.readlink(machine.view / "opt/digitdrop/current")
-    done = machine.run("make", "-C", machine.clone, "install-service")
+    done = machine.run("make", "-C", machine.clone, "install-service", PIP_NO_COMPILE="1")  # it is not to stay
     assert done.returncode != 0
     assert "unknown key 'setle'; did you mean 'settle'?" in done.stdout + done.stderr
     assert os.readlink(machine.view / "opt/digitdrop/current") == release
     assert os.listdir(machine.view / "opt/digitdrop/releases") == [os.path.basename(release)]
     assert machine.show("ActiveState") == "active"
     machine.config.write_text(right)
+
+
+def test_an_upgrade_that_does_not_start(machine: Machine) -> None:
+    """An upgrade whose service does not come up is taken back: the old release runs again."""
+    main = machine.view / machine.clone[1:] / "watcher" / "__main__.py"
+    right = main.read_text()
+    release = os.readlink(machine.view / "opt/digitdrop/current")
+    main.write_text(right.replace("    check_folders(settings)\n", "    raise SystemExit('broken')\n", 1))
+    assert main.read_text() != right
+    machine.feed("meanwhile", 10)
+    done = machine.run("make", "-C", machine.clone, "install-service", PIP_NO_COMPILE="1")  # it is not to stay
+    assert done.returncode != 0
+    assert "the new release does not start, the old one runs again" in done.stdout + done.stderr
+    assert os.listdir(machine.view / "opt/digitdrop/releases") == [os.path.basename(release)]
+    assert machine.show("ActiveState") == "active"
+    main.write_text(right)
+    machine.wait()
+    machine.check()
 
 
 def test_upgraded(machine: Machine) -> None:
@@ -369,7 +389,7 @@ def test_upgraded(machine: Machine) -> None:
     done = Event()
 
     def feed() -> None:
-        while not done.wait(0.1):  # a flow of scans, as from a scanner that knows nothing of upgrades
+        while not done.wait(0.5):  # a flow of scans, as from a scanner that knows nothing of upgrades
             machine.feed("upgraded", 5)
 
     feeder = Thread(target=feed)
