@@ -28,15 +28,19 @@ if TYPE_CHECKING:
 
 DATA = "/var/lib/digitdrop"
 WHEELS = ROOT / "build" / "wheels"
+PYTHON = "/usr/bin/python3"  # the service's: others may lie in homes, which it cannot see
+SUITABLE = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
 
 
 def why_not() -> str:
     """Why no systemd can be booted here; empty where one can."""
     if os.geteuid() != 0:
         return "booting a systemd in namespaces needs root"
-    for path in ("/lib/systemd/systemd", "/usr/bin/systemd-tmpfiles", "/usr/bin/systemd-sysusers"):
+    for path in ("/lib/systemd/systemd", "/usr/bin/systemd-tmpfiles", "/usr/bin/systemd-sysusers", PYTHON):
         if not os.path.exists(path):
             return f"{path} is not here"
+    if subprocess.run([PYTHON, "-c", SUITABLE], check=False, stderr=subprocess.DEVNULL).returncode != 0:
+        return f"{PYTHON} is not Python 3.11 with venv"
     if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "setpriv", "git", "make")):
         return "needs unshare, nsenter, setpriv, git and make"
     probe = "mount --make-rprivate / && mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w /mnt/r && "
@@ -66,6 +70,7 @@ class Machine(Folder):
         self.processes: list[subprocess.Popen[str]] = []
         self.clone = "/root/clone"
         clone = self.view / self.clone[1:]
+        shutil.copytree(WHEELS, self.view / "root/wheels")  # /tmp, where this may lie, is another one inside
         names = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
         )
@@ -149,7 +154,7 @@ def fill_wheels() -> None:
         return
     shutil.rmtree(WHEELS, ignore_errors=True)
     maker = WHEELS.parent / "wheel-maker"
-    subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", str(maker)], check=True)
+    subprocess.run([PYTHON, "-m", "venv", "--clear", str(maker)], check=True)
     wanted = [str(ROOT), "hatchling>=1.25,<2"]
     subprocess.run([maker / "bin" / "pip", "wheel", "--quiet", "-w", WHEELS, *wanted], check=True)
     for wheel in WHEELS.glob("digitdrop-*"):  # the service is built from its own clone
