@@ -92,7 +92,7 @@ class Machine(Folder):
             env={
                 "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "PIP_NO_INDEX": "1",
-                "PIP_FIND_LINKS": str(WHEELS),
+                "PIP_FIND_LINKS": "/root/wheels",
             },
         )
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}{self.journal()}"
