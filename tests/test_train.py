@@ -285,7 +285,8 @@ def test_expected_calibration_error() -> None:
     confidence = np.repeat([0.5, 0.9], [150, 150])
     right = np.concatenate([np.tile([True, False], 75), np.ones(150, np.bool_)])
     assert calibration.expected_error(confidence, right) == pytest.approx(0.05, abs=0.02)
-    assert sum(size for *_, size in calibration.reliability(confidence, right)) == 300
+    assert calibration.reliability(confidence, right) == [(0.5, 0.5, 150), (pytest.approx(0.9), 1.0, 150)]
+    assert calibration.reliability(confidence[:19], right[:19]) == []
     assert calibration.expected_error(np.zeros(0), np.zeros(0, np.bool_)) == 0.0
 
 

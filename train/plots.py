@@ -216,7 +216,7 @@ def reliability(lines: Mapping[str, tuple[NDArray[np.float64], Right]], title: s
     axes.set_xlabel("confidence")
     axes.set_ylabel("right")
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
