@@ -210,9 +210,9 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
         names += [f"reliability-{one.kind}.png", f"risk-coverage-{one.kind}.png"]
         plots.save(plots.reliability(lines, f"Confidence and accuracy · {one.kind}s"), out / names[-2])
         now = np.array([one.after.probability(score) for score in one.scores.tolist()])
-        starts = {"now": {rate: one.after.threshold(rate) for rate in PROMISES}}
+        marks = {rate: calibration.accepted_at(now, one.right, one.after.threshold(rate)) for rate in PROMISES}
         title = f"What is given up for fewer errors · {one.kind}s"
-        plots.save(plots.risk_coverage({"now": (now, one.right)}, starts, title), out / names[-1])
+        plots.save(plots.risk_coverage({"now": (now, one.right)}, {"now": marks}, title), out / names[-1])
     if unlabelled:
         names.append("label-next.csv")
         with (out / names[-1]).open("w", encoding="utf-8", newline="") as file:

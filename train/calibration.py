@@ -107,6 +107,12 @@ def coverage_at(scores: NDArray[np.float64], right: Right, error: float) -> floa
     return max((share for share, wrong in risk_coverage(scores, right) if wrong <= error), default=0.0)
 
 
+def accepted_at(confidence: NDArray[np.float64], right: Right, start: float) -> tuple[float, float]:
+    """The share of values that reach a threshold, and the share of wrong ones among them."""
+    taken = confidence >= start
+    return (float(taken.mean()), float((~right[taken]).mean())) if taken.any() else (0.0, 0.0)
+
+
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
     """Bound a share by Wilson's score interval, at 95% confidence unless `z` says otherwise."""
     if not trials:
