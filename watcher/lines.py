@@ -21,6 +21,7 @@ LINE_WIDTH = 0.10  # of WORK: so wide a gap is bridged where strokes crossed a l
 TIGHT = 0.04  # of the crop's side: a ruled line goes on so far where the writing on it ends
 THICKEST = 0.08  # of WORK: what is thicker in a crop cut at the ink was written
 STEADIEST, STEADY = 0.0035, 0.005  # of WORK: no hand, and hardly a hand, draws so straight
+PARALLEL = 0.035  # of slopes: lines of one frame differ by less
 MAX_TILT = 0.1  # of a ruled line, as its slope
 PIECE = 0.14  # of WORK: the least that is seen of a line between two strokes
 NEAR = 3  # pixels between the end of a line and what it ends at
@@ -66,18 +67,27 @@ def _framed(mask: Mask) -> Mask:
     pieces = _pieces(mask), _pieces(mask.T)
     joined = [_joined(some) for some in pieces]
     ruled = [np.zeros_like(mask), np.zeros_like(mask.T)]
-    counts = [0, 0]
+    found: list[list[_Line]] = [[], []]
     for _ in "at edges", "at lines":
         for i in range(2):
-            here = [line for line in joined[i] if _ends(line, ruled[i], ruled[1 - i].T) == 2]
-            counts[i] = len(here)
-            _draw(ruled[i], here)
+            found[i] = [line for line in joined[i] if _ends(line, ruled[i], ruled[1 - i].T) == 2]
+            _draw(ruled[i], found[i])
+    counts = len(found[0]), len(found[1])
     if not (min(counts) >= 1 or max(counts) >= 3):
         return nothing
-    # Where there are such lines, what begins as they do at an edge is one that strokes or noise interrupt.
+    # Where there are such lines, what runs as they do from an edge is one that strokes or noise interrupt.
+    thick = np.median([line.thick for line in found[0] + found[1]])
     for i in range(2):
-        thick = np.median([line.thick for line in joined[0] + joined[1]])
-        _draw(ruled[i], [line for line in pieces[i] if line.thick < 2 * thick and _ends(line, ruled[i], None)])
+        # Down is across turned by a right angle, and so is its slope.
+        slope = np.median([line.slope for line in found[i]] or [-line.slope for line in found[1 - i]])
+        _draw(
+            ruled[i],
+            [
+                line
+                for line in pieces[i]
+                if line.thick < 2 * thick and abs(line.slope - slope) < PARALLEL and _ends(line, ruled[i], None)
+            ],
+        )
     both = ruled[0] | ruled[1].T
     _, stats, _ = components(_bridged(mask & ~both, both))
     # A 0 like a box, a 1 or a 7 cut at the ink: nothing to speak of would be left of them.
