@@ -124,7 +124,7 @@ class Reader:
         share = (time.perf_counter() - start) * 1000 / len(sheets)
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
-            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.threshold)
+            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold)
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:

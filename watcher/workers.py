@@ -93,10 +93,12 @@ class Workers:
         settings: Settings,
         lock: Callable[[], int] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.lock = lock
         self.stop = stop
+        self.beat = beat  # called wherever the loop turns
         self.workers: list[Worker] = []
         self.model = ""  # the network that they serve
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
@@ -106,7 +108,8 @@ class Workers:
         try:
             self._fill()
             while not all(worker.model for worker in self.workers):
-                self._hear({}, None)
+                self._hear({}, 0.5)
+                self.beat()
         except BaseException:
             self.__exit__()
             raise
@@ -168,6 +171,7 @@ class Workers:
                 for worker in busy:
                     if time.monotonic() > worker.deadline:  # one that is stopped does not hear its own alarm
                         worker.process.kill()
+                self.beat()
                 if self.stop():
                     deadline = deadline or time.monotonic() + GRACE
                     if time.monotonic() > deadline:
@@ -176,7 +180,7 @@ class Workers:
             for worker in busy:  # given up: it must not go on writing into a stage that is done again
                 self._remove(worker)
 
-    def _hear(self, busy: dict[Worker, Any], timeout: float | None) -> list[tuple[Any, Any]]:
+    def _hear(self, busy: dict[Worker, Any], timeout: float) -> list[tuple[Any, Any]]:
         """The tasks that were answered meanwhile, with their answers; raises what the environment did to them."""
         answers = []
         for channel in wait([worker.channel for worker in self.workers], timeout):
