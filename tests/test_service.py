@@ -197,6 +197,17 @@ def test_the_screen(folder: Folder) -> None:
     assert max(map(len, screen.splitlines())) < 120
 
 
+def test_a_reader_that_has_had_enough(folder: Folder) -> None:
+    """Output that nobody reads to its end, as with `| head`, is no error to be told."""
+    command = f"{sys.executable} -m watcher check --config {folder.config} | true"
+    surroundings = os.environ | {"PYTHONUNBUFFERED": ""}  # then the pipe breaks at the very end
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+    )
+    assert "Broken pipe" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_watcher_that_hangs() -> None:
     """A watcher that lives but has not reported for long is told to hang; what hinders it is listed."""
     state = State(pid=1, reported=1000.0, started=0.0, degraded=["/out: No space left on device"])
