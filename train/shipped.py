@@ -47,9 +47,9 @@ class Tried(NamedTuple):
     """What became of some crops."""
 
     on: str  # what they are, in words
+    floor: float  # the least error that is asked of them
     scores: Scores
     right: Right
-    floor: float = 0.0  # the least error that is asked of them
     writings: int = 0  # of which they are several scans each
 
 
@@ -81,7 +81,7 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     for samples, on, floor, writings in kinds:
         probabilities = export.predict(folder / SERVES, as_inputs(samples.images))
         scores, right = judged(probabilities, entry["classes"], samples.classes)
-        tried.append(Tried(on, scores, right, floor, writings))
+        tried.append(Tried(on, floor, scores, right, writings))
     entry["calibration"]["digit"] = digit = made_of(tried)
     card.write(folder / card.NAME, entry)
     draw(folder, "digit", digit, tried)
