@@ -127,8 +127,16 @@ def outcomes(trace: list[Operation], chance: random.Random) -> Iterator[tuple[Se
         yield sure | set(open_ones[: len(open_ones) // 2]), 1.0
     renames = [index for index in names if trace[index].name == "rename"]
     for index in {*renames[-2:], *chance.sample(open_ones, min(2, len(open_ones)))}:
-        yield sure | {index}, 1.0
-        yield sure | (set(open_ones) - {index}), 1.0
+        # A journal writes a folder before what is in it.
+        above = {i for i in names if trace[i].name == "mkdir" and lies_in(trace[index], trace[i].paths[0])}
+        below = {i for i in open_ones if trace[index].name == "mkdir" and lies_in(trace[i], trace[index].paths[0])}
+        yield sure | {index} | above, 1.0
+        yield sure | (set(open_ones) - {index} - below), 1.0
+
+
+def lies_in(operation: Operation, folder: str) -> bool:
+    """Whether an operation is about something in a folder."""
+    return any(path.startswith(folder + "/") for path in operation.paths)
 
 
 def rebuild(recorder: Recorder, trace: list[Operation], kept: Set[int], share: float, root: Path) -> World:
@@ -162,9 +170,9 @@ def rebuild(recorder: Recorder, trace: list[Operation], kept: Set[int], share: f
             elif not file.exists():
                 os.rename(paths[0], paths[1])  # a folder
             else:
-                os.link(file, paths[1])
                 if operation.name == "rename":
                     paths[0].unlink(missing_ok=True)
+                os.link(file, paths[1])
     shutil.rmtree(store)
     return world
 
