@@ -190,7 +190,7 @@ class Folder:
         """Wait until so many rows are delivered, else one for each scan dropped."""
         wanted = len(self.dropped) + len(self.earlier) if rows is None else rows
         while (found := len(self.rows())) < wanted:  # a flood may take long, but it has to flow
-            until(lambda: len(self.rows()) > found, f"more than {found} of {wanted} rows")  # noqa: B023 - called at once
+            until(lambda: len(self.rows()) > found, f"more than {found} of {wanted} rows")
         return self.rows()
 
     def work(self) -> list[str]:

@@ -429,7 +429,7 @@ def test_27_28_floods(folder: Folder) -> None:
     most = flying = 0
     for name in ("27", ""):
         while (found := len(folder.rows())) < len(folder.dropped):
-            until(lambda: len(folder.rows()) > found, "more rows")  # noqa: B023 - called at once
+            until(lambda: len(folder.rows()) > found, "more rows")
             most = max(most, memory(process))
             flying = max([flying, *(state.in_flight for state in states(folder.inbox))])
         if name:
