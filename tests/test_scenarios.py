@@ -881,6 +881,9 @@ def test_43_a_part_of_the_inbox_on_another(folder: Folder) -> None:
         (folder.inbox / "other" / "a.png").write_bytes(small(43))
         folder.pulse()
         until(lambda: "lies on another file system than the inbox" in folder.held(), "status to say so")
+        for _ in range(3):
+            folder.pulse()
+        assert not folder.degraded()
         assert folder.stop(process) == 0
     folder.check()
 
