@@ -161,9 +161,7 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
-    if arguments.model is not None:
-        settings = settings.model_copy(update={"model": arguments.model})
+    settings = _settings(arguments)
     crops = evaluate.read_labels(arguments.folder)
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
     card = read_card(settings.model)
@@ -177,10 +175,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _calibrate(arguments: argparse.Namespace) -> int:
+def _settings(arguments: argparse.Namespace) -> config.Settings:
+    """Those of the watcher, but that nothing is set aside for a person: here all is compared with labels."""
     settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
-    if arguments.model is not None:
-        settings = settings.model_copy(update={"model": arguments.model})
+    model = arguments.model or settings.model
+    return settings.model_copy(update={"model": model, "audit": 0.0})
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
     if arguments.shipped == (arguments.folder is not None):
         raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
     if arguments.shipped:

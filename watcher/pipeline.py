@@ -19,7 +19,7 @@ import numpy as np
 from watcher import model
 from watcher.decode import decode
 from watcher.normalise import normalise
-from watcher.reading import Reading, blank, failed, read_digit
+from watcher.reading import Reading, audited, blank, failed, read_digit
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 from watcher.thumbnail import Painter
@@ -128,8 +128,8 @@ class Reader:
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
-        reading = sheet.reading
-        assert reading is not None
+        assert sheet.reading is not None
+        reading = audited(sheet.reading, sheet.sha256, sheet.page, self.settings.audit)
         name, tile = "", b""
         wanted = self.settings.thumbnails
         with sheet.timed("draw"):
