@@ -579,6 +579,18 @@ def test_34_35_scans_that_spoil_their_worker(folder: Folder) -> None:
     assert "libscan" not in folder.log(process)
 
 
+def test_35_processor_time(folder: Folder) -> None:
+    """A scan may cost so much processor time and no more, whatever the clock says."""
+    folder.configure(limits={"seconds": 0.3})
+    folder.drop("a.png", marked("HANG"))
+    folder.start(fault="decoder patient")
+    (row,) = folder.wait()
+    assert row["reason"] == "timed_out"
+    detail = json.loads((folder.deliveries()[0] / "results.json").read_bytes())["rows"][0]["detail"]
+    assert "SIGPROF" in detail
+    folder.check()
+
+
 def test_34_a_worker_that_others_kill(folder: Folder) -> None:
     """A scan whose worker is killed by somebody else is not blamed for it, not even when it is alone."""
     folder.configure(workers=2)
