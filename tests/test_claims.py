@@ -67,8 +67,9 @@ def test_a_lock_file_that_has_just_gone(tmp_path: Path, monkeypatch: pytest.Monk
         real = fcntl.flock
 
         def flock(lock: int, operation: int) -> None:
-            path.unlink(missing_ok=True)
-            monkeypatch.setattr(fcntl, "flock", real)
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                path.unlink()
+                monkeypatch.setattr(fcntl, "flock", real)
             real(lock, operation)
 
         monkeypatch.setattr(fcntl, "flock", flock)
