@@ -128,7 +128,7 @@ class Workers:
         A scan that ends its worker becomes a failed row; the rest of its slice is read again. Raises OSError where the
         environment is at fault, Stopped when told to stop.
         """
-        size = max(1, min(SLICE, -(-len(jobs) // (2 * len(self.workers)))))
+        size = max(1, min(SLICE, -(-len(jobs) // (2 * worker_count(self.settings)))))
         tasks = deque(Slice(jobs[i : i + size], pictures) for i in range(0, len(jobs), size))
         rows: dict[str, list[Row]] = {}
 
