@@ -118,6 +118,10 @@ def _explain(problem: object) -> str:
         return f"unknown key {key!r}; {hint}"
     if problem["type"] == "model_type":
         return f"{key} is {problem['input']!r}: should hold keys of its own: {', '.join(_keys(problem['loc']))}"
+    if problem["type"] == "missing":
+        return f"{key} is missing; an entry of its list holds {', '.join(_keys(problem['loc'][:-1]))}"
+    if problem["type"] == "tuple_type":
+        return f"{key} is {problem['input']!r}: should be a list"
     if problem["type"] == "path_type":
         return f"{key} is {problem['input']!r}: should be the path of a folder"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 BLANK = 10  # the class that is no digit
 BEAM = 12  # values kept at each step
 LEAST = 1e-4  # less likely digits are not followed up
+SWAPS = 30  # runners-up that are tried in the place of a digit
 SURE = 0.999  # a step so surely blank changes nothing but the odds
 
 
@@ -108,3 +109,27 @@ def spots(steps: NDArray[np.float32], value: str) -> list[Spot]:
         odds = odds / max(float(odds.sum()), 1.0)
         found.append(Spot(int(here[0]), int(here[-1]), peak, tuple(odds.tolist())))
     return found
+
+
+def substitutions(steps: NDArray[np.float32], found: list[Candidate], most: int = 4) -> list[Candidate]:
+    """What the likeliest values become with one or two digits replaced by their runners-up, the likeliest first.
+
+    A check digit tells such values apart where the beam has long dropped them.
+    """
+    made: dict[str, float] = {}
+    for candidate in found[:most]:
+        swaps = [
+            (place, str(other), math.log(max(odds, 1e-12)) - math.log(max(spot.odds[int(digit)], 1e-12)))
+            for place, (digit, spot) in enumerate(zip(candidate.value, spots(steps, candidate.value), strict=False))
+            for other, odds in enumerate(spot.odds)
+            if other != int(digit)
+        ]
+        swaps = sorted(swaps, key=lambda swap: -swap[2])[:SWAPS]
+        pairs = [(one, other) for one in swaps for other in swaps if one[0] < other[0]]
+        for changes in [*((swap,) for swap in swaps), *pairs]:
+            digits = list(candidate.value)
+            for place, digit, _ in changes:
+                digits[place] = digit
+            value, score = "".join(digits), candidate.score + sum(cost for *_, cost in changes)
+            made[value] = max(score, made.get(value, -math.inf))
+    return sorted((Candidate(value, score) for value, score in made.items()), key=lambda one: -one.score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from watcher.normalise import Labels, Mask, Page, Plane
     from watcher.reading import Box
 
@@ -31,6 +34,8 @@ TALL = 0.4  # of the tallest stroke: shorter strokes do not tell how high the wr
 SPECK = 0.08  # of the height: a smaller thing is a speck
 SKEW = 0.05  # slope from which on a line is set straight
 STEEPEST = 0.3
+INKED = 0.45  # of the ink's level: where a digit's box has its edge
+REACH = 0.6  # of the height: a digit is no broader to each side of its middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,39 @@ class Line:
         down = self.slope * ((x0 + x1) / 2 - x - w / 2)
         y0, y1 = y + top * h / height + down, y + bottom * h / height + down
         return round(x0), round(y0), max(1, round(x1 - x0)), max(1, round(y1 - y0))
+
+
+def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
+    """Where the digits stand on the page: the ink about the middle of each span, from and to as shares of the line.
+
+    Neighbours are parted where there is the least ink between them.
+    """
+    height, width = line.image.shape
+    ink = line.image > INKED
+    middles = [(first + last) / 2 * width for first, last in steps]
+    columns = ink.sum(axis=0)
+    cuts = [max(0.0, middles[0] - REACH * HEIGHT)] if middles else []
+    for left, right in pairwise(middles):
+        first, last = int(left) + 1, max(int(right), int(left) + 2)
+        between = columns[first:last]
+        centre = np.abs(np.arange(len(between)) - len(between) / 2) / (len(between) + 1)
+        cuts.append(first + int((between + centre).argmin()) if len(between) else (left + right) / 2)
+    cuts.append(min(float(width), middles[-1] + REACH * HEIGHT) if middles else width)
+    found = []
+    for middle, left, right in zip(middles, cuts, cuts[1:], strict=False):
+        x0, x1 = int(max(left, middle - REACH * HEIGHT)), int(np.ceil(min(right, middle + REACH * HEIGHT)))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
+        near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - middle) < 0.35 * BODY
+        real = stats[1:, cv2.CC_STAT_HEIGHT] >= 0.3 * BODY
+        mine = np.flatnonzero(near & real) + 1
+        if mine.size:
+            part = stats[mine]
+            left_, top = part[:, 0].min() + x0, part[:, 1].min()
+            right_, bottom = (part[:, 0] + part[:, 2]).max() + x0, (part[:, 1] + part[:, 3]).max()
+        else:
+            left_, top, right_, bottom = x0, (HEIGHT - BODY) // 2, max(x1, x0 + 1), (HEIGHT + BODY) // 2
+        found.append(line.place(float(left_), float(top), float(right_), float(bottom)))
+    return found
 
 
 def normalise_line(page: Page) -> Line | None:

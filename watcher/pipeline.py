@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import time
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ import numpy as np
 
 from watcher import model
 from watcher.decode import decode
+from watcher.decoding import candidates
+from watcher.fields import rule_for
+from watcher.line import normalise_line
 from watcher.normalise import normalise
-from watcher.reading import Reading, blank, failed, read_digit
+from watcher.reading import Reading, blank, failed, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 from watcher.thumbnail import Painter
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
     from watcher.config import Settings
     from watcher.decode import Page
+    from watcher.fields import Rule
+    from watcher.line import Line
     from watcher.normalise import Ink
 
 NAME_MAX = 255  # bytes of a file name on the usual file systems
@@ -44,7 +50,9 @@ class Sheet:
     sha256: str
     stamp: tuple[int, int]
     pixels: Page | None = None
-    ink: Ink | None = None
+    rule: Rule | None = None
+    line: Line | None = None  # where it was read as a field
+    ink: Ink | None = None  # where it was read as a digit
     reading: Reading | None = None
     detail: str = ""
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -65,6 +73,8 @@ class Reader:
         cv2.setNumThreads(1)
         self.settings = settings
         self.card, self.predict = model.load(settings.model)
+        self.read_line = model.load_fields(self.card)
+        self.field_threshold = self.card.field.threshold(settings.accept.max_error) if self.card.field else math.inf
         self.threshold = self.card.digit.threshold(settings.accept.max_error)
         self.doubts = self.card.doubts(settings.accept.max_error)
         self.painter = Painter()
@@ -104,12 +114,31 @@ class Reader:
                 sheet.reading, sheet.detail = failed(page.reason), page.detail
             else:
                 sheet.pixels = page
-                with sheet.timed("normalise"):
-                    sheet.ink = normalise(page)
-                if sheet.ink is None:
-                    sheet.reading = blank()
+                sheet.rule = rule_for(job.name, self.settings.fields)
+                self._read_field(sheet, page)
+                if sheet.reading is None:
+                    with sheet.timed("normalise"):
+                        sheet.ink = normalise(page)
+                    if sheet.ink is None:
+                        sheet.reading = blank()
             yield sheet
             start = time.perf_counter()
+
+    def _read_field(self, sheet: Sheet, page: Page) -> None:
+        """Read a page as a line of digits, unless it shows a single digit or none."""
+        rule = sheet.rule
+        if self.read_line is None or (rule and rule.is_digit):
+            return
+        with sheet.timed("line"):
+            line = normalise_line(page)
+        if line is None:
+            return
+        with sheet.timed("read"):
+            steps = self.read_line(line.image)
+            found = candidates(steps)
+            if len(found[0].value) > 1 or (rule and rule.least > 1):
+                sheet.line = line
+                sheet.reading = read_field(steps, found, line, rule, self.card.field, self.field_threshold)
 
     def _finish(self, sheets: Sequence[Sheet], pictures: Path | None) -> list[Row]:
         self._predict([sheet for sheet in sheets if sheet.ink is not None])
@@ -124,7 +153,7 @@ class Reader:
         share = (time.perf_counter() - start) * 1000 / len(sheets)
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
-            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.threshold)
+            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.threshold, sheet.rule)
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
@@ -137,7 +166,7 @@ class Reader:
                 name = thumbnail_name(sheet.job.name, sheet.page)
                 write(
                     pictures / name,
-                    self.painter.thumbnail(sheet.pixels, sheet.ink, reading, escape(sheet.job.name)),
+                    self.painter.thumbnail(sheet.pixels, sheet.line or sheet.ink, reading, escape(sheet.job.name)),
                 )
             if pictures is not None and self.settings.contact_sheet:
                 tile = self.painter.tile(sheet.pixels)
@@ -152,6 +181,7 @@ class Reader:
             height=height,
             thumbnail=name,
             read_at=now(),
+            field=sheet.rule.name if sheet.rule else "",
             detail=sheet.detail,
             milliseconds=sheet.milliseconds,
             tile=tile,
