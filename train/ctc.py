@@ -128,10 +128,15 @@ def _varied(plane: NDArray[np.uint8], value: str, rng: np.random.Generator) -> N
 
 def loss_of(probabilities: tf.Tensor, steps: tf.Tensor, digits: tf.Tensor) -> tf.Tensor:
     """How surprising the digits are, in nats for a line."""
+    logs = tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), 1e-12))
+    # The operation refuses a line without digits: that one is read right where every step is blank.
+    empty = digits[:, 0] < 0
+    digits = tf.where(empty[:, None] & (tf.range(tf.shape(digits)[1]) == 0)[None], 0, digits)
     sparse = tf.cast(tf.where(digits >= 0), tf.int64)
     labels = tf.SparseTensor(sparse, tf.gather_nd(digits, sparse), tf.cast(tf.shape(digits), tf.int64))
-    logits = tf.transpose(tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), 1e-12)), (1, 0, 2))
-    return tf.reduce_mean(tf.nn.ctc_loss(labels, logits, None, steps, blank_index=BLANK))
+    losses = tf.nn.ctc_loss(labels, tf.transpose(logs, (1, 0, 2)), None, steps, blank_index=BLANK)
+    blank = -tf.reduce_sum(logs[:, :, BLANK] * tf.sequence_mask(steps, tf.shape(logs)[1], tf.float32), axis=1)
+    return tf.reduce_mean(tf.where(empty, blank, losses))
 
 
 def train(

@@ -34,6 +34,8 @@ LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.0
 OWN = 0.3  # share of digits drawn as strokes of our own, in a hand that does so
 FORMS: Final = {"nothing": 0.4, "underline": 0.16, "frame": 0.1, "comb": 0.2, "boxes": 0.08, "dots": 0.06}
 """What is printed around a field, and how often."""
+GAPS: Final = {"spaced": (3, 14), "tight": (1, 3), "touching": (-3, 1)}
+"""Pixels of paper between MNIST's digits side by side, from and to."""
 GROUNDS: Final = {"plain": 0.5, "guilloche": 0.36, "letters": 0.08, "stamp": 0.06}
 """What is printed under it, and how often."""
 
@@ -102,7 +104,7 @@ def plain(
 ) -> tuple[Page, str]:
     """MNIST's own pictures side by side, black on white, `gap` pixels of paper between their ink (any, from to)."""
     chosen = rng.integers(len(images), size=count)
-    low, high = gap or ((-3, 1), (1, 3), (3, 14))[rng.integers(3)]
+    low, high = gap or list(GAPS.values())[rng.integers(3)]
     parts = [_ink_columns(images[i]) for i in chosen]
     shifts = rng.integers(-2, 3, count)
     canvas = np.zeros((36, sum(part.shape[1] for part in parts) + count * max(high, 0) + 24), np.uint8)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from train.mnist import Images, Labels
+    from watcher.normalise import Page
 
 SLICE = 250  # fields that one task makes
 SOURCES = ("fields.py", "hands.py", "lines.py", "nothing.py", "render.py")
@@ -72,11 +73,17 @@ def make_slice(task: Task) -> Lines:
     planes, values = [], []
     for index in range(task.count):
         page, value = field(task.images, task.labels, np.random.default_rng([*task.seed, index]))
-        found = line.normalise_line(page)
-        if found is not None and long_enough(found.image.shape[1], value):
-            planes.append(np.rint(found.image * 255).astype(np.uint8))
+        plane = line_of(page)
+        if plane is not None and long_enough(plane.shape[1], value):
+            planes.append(plane)
             values.append(value)
     return Lines(tuple(planes), tuple(values))
+
+
+def line_of(page: Page) -> NDArray[np.uint8] | None:
+    """The line that the watcher finds on a page, in 256 steps; None where it finds nothing."""
+    found = line.normalise_line(page)
+    return None if found is None else np.rint(found.image * 255).astype(np.uint8)
 
 
 def long_enough(width: int, value: str) -> bool:
