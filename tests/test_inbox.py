@@ -67,9 +67,11 @@ def test_only_scans_are_seen(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket.png"))
-        seen, other = scan(tmp_path)
+        seen, other, folders, closed = scan(tmp_path)
     assert sorted(seen) == ["X.PNG", "a.png", "deep/er/b.webp", "form.pdf", "scan.TIF", "x.jpeg"]
     assert other == 7
+    assert len(folders) == 4  # deep, deep/er, folder.png and the folder itself
+    assert closed == {}
 
 
 def test_what_lies_there_is_taken_once(settings: Settings, inbox: Inbox) -> None:
@@ -79,7 +81,7 @@ def test_what_lies_there_is_taken_once(settings: Settings, inbox: Inbox) -> None
         (settings.inbox / name).parent.mkdir(exist_ok=True)
         (settings.inbox / name).write_bytes(crop(number))
     assert sorted(taken(inbox)) == sorted(names)
-    assert not scan(settings.inbox)[0]
+    assert not scan(settings.inbox).scans
     (settings.inbox / "a.png").write_bytes(crop(9))
     assert taken(inbox) == ["a.png"]
 

@@ -1,6 +1,6 @@
 """What was taken out of the inbox and is not yet delivered: the folder inbox/.work, the only memory there is.
 
-    .work/<watcher>.lock         held by a living watcher and its workers
+    .work/<watcher>.lock         held by a living watcher and its workers; says which outbox its claims are staged in
     .work/<watcher>.json         what it is doing, for `status`
     .work/<batch>.open/…         scans claimed, to be read; done again after a crash
     .work/<batch>.done/…         decided: the delivery is durable, what is left is to publish it and to clean up
@@ -10,10 +10,13 @@ A batch is named <time>-<number>-<watcher>.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,6 +27,10 @@ from watcher.tasks import Job
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from watcher.mounts import Place
+
+log = logging.getLogger(__name__)
 
 WORK = ".work"
 STAMP = "%Y%m%dT%H%M%SZ"
@@ -84,15 +91,16 @@ class Batch:
 
     def drop(self) -> None:
         """Delete the claim of a delivery that is published; where it is gone already, that is fine."""
-        if self.done.exists():
+        with suppress(FileNotFoundError):
             shutil.rmtree(self.done)
 
 
 class Claims:
     """The claims of this watcher, and of those that died."""
 
-    def __init__(self, inbox: Path) -> None:
+    def __init__(self, inbox: Path, outbox: Place | None = None) -> None:
         self.work = inbox / WORK
+        self.outbox = outbox
         self.id = ""
         self.locks: dict[str, int] = {}  # watcher → open lock file; ours, and those of the dead that we took over
         self._count = 0
@@ -102,12 +110,16 @@ class Claims:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
-        own = self.locks.pop(self.id)
-        # With claims left the lock file stays, free: whoever comes next takes them over.
-        if not any(batch.watcher == self.id for batch in self._batches(".open", ".done")):
-            _forget(self.work, self.id)
-        os.close(own)
+        try:
+            self.release()
+            # With claims left the lock file stays, free: whoever comes next takes them over.
+            if not any(batch.watcher == self.id for batch in self._batches(".open", ".done")):
+                _forget(self.work, self.id)
+        except OSError as error:  # an inbox that has gone: its lock file is free all the same
+            log.warning("%s: %s", error.filename, error.strerror)
+        for lock in self.locks.values():
+            os.close(lock)
+        self.locks.clear()
 
     @property
     def lock(self) -> int:
@@ -131,6 +143,10 @@ class Claims:
             except FileExistsError:
                 continue
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_at(lock, self.work / f"{name}.lock"):  # taken for a dead one's before it was locked
+                os.close(lock)
+                continue
+            os.write(lock, self._where())
             self.id, self.locks[name] = name, lock
             return
 
@@ -172,8 +188,35 @@ class Claims:
         if not _is_at(lock, path):  # somebody was quicker, and is done with it
             os.close(lock)
             return False
+        try:
+            self._check_outbox(owner, os.pread(lock, 65536, 0))
+        except OSError:
+            os.close(lock)
+            raise
         self.locks[owner] = lock
         return True
+
+    def _where(self) -> bytes:
+        """The outbox and the mount it lies on."""
+        return os.fsencode(f"{self.outbox.folder}\0{self.outbox.mount}") if self.outbox is not None else b""
+
+    def _check_outbox(self, owner: str, where: bytes) -> None:
+        """Raise OSError where a dead watcher's deliveries are staged in an outbox that is not ours.
+
+        Not finding them in ours would say that they were published.
+        """
+        folder, _, mount = os.fsdecode(where).partition("\0")
+        if not where or self.outbox is None or where == self._where():
+            return
+        claims = [batch for batch in self._batches(".open", ".done") if batch.watcher == owner]
+        unmounted = folder == str(self.outbox.folder) and len(mount) > len(self.outbox.mount)
+        decided = [batch for batch in claims if batch.done.exists()]
+        if decided or (claims and unmounted):
+            raise OSError(
+                errno.ENODEV,
+                f"is claimed for the outbox {folder} on the mount {mount}; mount it, or set outbox: back to it",
+                str((decided or claims)[0].id),
+            )
 
     def _batches(self, *endings: str) -> Iterator[Batch]:
         for name in sorted(os.listdir(self.work)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from watcher.formats import FORMATS, complete, sniff
+from watcher.formats import FORMATS, complete, sniff, tiff_begins
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def decode(data: bytes, limits: Limits) -> Iterator[Page | Fault]:
     if kind is None:
         yield Fault("unsupported", f"starts with {data[:8].hex(' ')}: not {', '.join(FORMATS)}")
         return
-    if not complete(data, len(data)):
+    # A page of a TIFF that is not there to its end is bad by itself.
+    if not (tiff_begins(data, len(data)) if kind == "TIFF" else complete(data, len(data))):
         yield Fault("truncated", f"the {kind} file ends too early")
         return
     if kind != "TIFF":  # an animated WebP or PNG is one picture; only TIFF has pages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import itertools
@@ -9,9 +10,11 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from watcher.formats import complete
+from watcher.mounts import Place
 from watcher.results import escape
 from watcher.settle import Settling, Signature
 
@@ -29,25 +32,47 @@ log = logging.getLogger(__name__)
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
-UNREADABLE, WRITTEN, INCOMPLETE = "no permission to read it", "open for writing", "incomplete"
-LEFT = {UNREADABLE, WRITTEN}  # what `once` does not wait for: its end is up to others
+UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
+# What hinders one file and not the others: it stays where it is, and the rest goes on.
+ONLY_ITS_OWN = {
+    errno.EACCES: UNREADABLE,
+    errno.EPERM: "no permission to take it out of its folder",
+    errno.EXDEV: "lies on another file system than the inbox",
+    errno.ENAMETOOLONG: "its path is too long",
+    errno.ELOOP: "became a symbolic link",
+    errno.EIO: "cannot be read from the disk",
+    errno.EBUSY: "in use by the system",
+}
+RENAME_NOREPLACE = 1  # renameat2(2)
+BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
 class Inbox:
     """What is in the folder, what it waits for, and what comes out of it as batches."""
 
-    def __init__(self, settings: Settings, claims: Claims, watch: Watch, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        claims: Claims,
+        watch: Watch,
+        stop: Callable[[], bool],
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = settings.inbox
         self.settings = settings
         self.claims = claims
         self.watch = watch
         self.stop = stop
+        self.place = Place(self.root)
+        self.beat = beat  # called wherever the loop turns
         self.settling = Settling(settings.settle)
-        self.held: dict[str, str] = {}  # settled files that are not taken, and why
+        self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self.in_flight = 0  # scans of the batch that was handed out last
+        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was first seen, monotonic seconds
+        self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 
     def batches(
@@ -61,6 +86,7 @@ class Inbox:
         pause = BACK_OFF[0]
         while not self.stop():
             try:
+                self.place.check()
                 self.claims.ensure()
                 self.watch.check()
                 self.claims.adopt()
@@ -77,8 +103,8 @@ class Inbox:
                     continue
                 trouble(None)
                 pause = BACK_OFF[0]
-                if once and all(self.held.get(name) in LEFT for name in self.settling):
-                    for name, why in self.held.items():
+                if once and all(self.held.get(name, CHANGED) not in {INCOMPLETE, CHANGED} for name in self.settling):
+                    for name, why in self.held.items():  # its end is up to others
                         log.warning("%s: left in the inbox: %s", escape(name), why)
                     return
                 self._rest()
@@ -108,9 +134,15 @@ class Inbox:
                     return
 
     def _hand_out(self, batch: Batch) -> Iterator[Batch]:
+        for job in batch.jobs():
+            # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
+            if why := _still_written(job.path):
+                self._hold(job.name, why)
+                put_back(job.path, os.path.join(self.root, job.name))
         self.in_flight = len(batch.jobs())
-        if not self.in_flight:  # all were taken back, or a crash came before the first
+        if not self.in_flight:  # all were put back, or a crash came before the first
             _remove_empty(batch.open)
+            self.arrived.pop(batch.id, None)
             return
         yield batch
         self.in_flight = 0
@@ -118,39 +150,56 @@ class Inbox:
     def _look(self) -> dict[str, float]:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
-        seen, self.other = scan(self.root)
+        seen, self.other, folders, closed = scan(self.root)
         settled = self.settling.observe(seen, now := time.monotonic())
-        self._took = now - start
-        self.held = {name: why for name, why in self.held.items() if name in settled}
-        self.backlog = len(settled) - len(self.held)
+        self._took, self.looked = now - start, True
+        self.held = {name: why for name, why in self.held.items() if name in settled or name in closed}
+        for folder, why in closed.items():
+            self._hold(folder, why)
+        self.backlog = sum(name not in self.held for name in settled)
+        self.watch.covers(folders)
         return settled
 
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
         """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
+        arrived: list[float] = []
         for name, quiet in settled:
-            with_patience = quiet >= self.settings.patience
+            self.beat()
             try:
-                why = ready(self.root / name, self.settling.signature(name), with_patience)
-                if why:
-                    self._hold(name, why)
-                    continue
-                batch = batch or self.claims.new()
-                target = batch.open / name
-                if "/" in name:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(self.root / name, target)
+                why = ready(self.root / name, self.settling.signature(name), quiet >= self.settings.patience)
             except FileNotFoundError:
                 self.settling.forget(name)
                 continue  # its user took it back: no row, no error
-            if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
-                _put_back(target, self.root / name)
-            else:
+            if why:
+                self._hold(name, why)
+                continue
+            batch = batch or self.claims.new()
+            target = batch.open / name
+            if "/" in name:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(self.root / name, target)
+            except FileNotFoundError:
                 self.settling.forget(name)
+                continue
+            except OSError as error:
+                if error.errno not in ONLY_ITS_OWN:
+                    raise
+                self._hold(name, ONLY_ITS_OWN[error.errno])
+                continue
+            if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
+                put_back(target, self.root / name)  # replaced in the last moment: has to settle as what it is now
+            else:
+                arrived.append(self.settling.since(name))
+                self.held.pop(name, None)
+                self.settling.forget(name)
+        if batch is not None:
+            self.arrived[batch.id] = arrived
         return batch
 
     def _hold(self, name: str, why: str) -> None:
-        if why == UNREADABLE and self.held.get(name) != why:
+        if why not in {WRITTEN, INCOMPLETE, CHANGED} and self.held.get(name) != why:
             log.warning("%s: %s; it stays in the inbox until that is put right", escape(name), why)
         self.held[name] = why
 
@@ -159,42 +208,60 @@ class Inbox:
         # A large folder is looked at less often, so that looking takes a tenth of the time at most.
         self._pause(min(10 * self._took, self.settings.scan_every))
         due = self.settling.due(time.monotonic())
-        self.watch.wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+        self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
     def _pause(self, seconds: float) -> None:
         """Wait, whatever events come; only being told to stop ends it."""
         end = time.monotonic() + seconds
         while not self.stop() and (left := end - time.monotonic()) > 0:
-            self.watch.wait(left)
+            self._wait(left)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until woken, at most so long, giving signs of life."""
+        end = time.monotonic() + seconds
+        while not self.watch.wait(min(BEAT, left := end - time.monotonic())) and left > BEAT:
+            self.beat()
 
 
-def scan(root: Path) -> tuple[dict[str, Signature], int]:
-    """The regular files under a folder that are meant for us, by relative path; and how many others there are."""
-    seen: dict[str, Signature] = {}
+class Look(NamedTuple):
+    """What a scan of a folder saw."""
+
+    scans: dict[str, Signature]  # regular files that are meant for us, by path relative to the folder
+    other: int  # files that are not
+    folders: set[int]  # it and those under it, by inode
+    closed: dict[str, str]  # folders that cannot be looked into, and why
+
+
+def scan(root: Path) -> Look:
+    """Look at all that is under a folder, without opening any file. Raises OSError where it cannot be looked into."""
+    look = Look({}, 0, set(), {})
     other = 0
-    folders = [""]
+    folders = [("", os.stat(root).st_ino)]
     while folders:
-        folder = folders.pop()
+        folder, inode = folders.pop()
         try:
             entries = list(os.scandir(root / folder))
-        except FileNotFoundError:
+        except OSError as error:
             if not folder:
                 raise
-            continue  # removed while we looked
+            if error.errno in ONLY_ITS_OWN:
+                look.closed[folder] = ONLY_ITS_OWN[error.errno]
+            elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
+                raise
+            continue
+        look.folders.add(inode)
         for entry in entries:
             if entry.name.startswith(IGNORED):
                 continue
             name = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                folders.append(name)
+                folders.append((name, entry.inode()))
             elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
                 other += 1
             else:
-                try:
-                    seen[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
-                except FileNotFoundError:
-                    continue
-    return seen, other
+                with suppress(FileNotFoundError):
+                    look.scans[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
+    return look._replace(other=other)
 
 
 def ready(path: Path, signature: Signature, patient: bool) -> str:
@@ -204,15 +271,13 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except PermissionError:
-        return UNREADABLE
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            return "became a symbolic link"
+        if error.errno in ONLY_ITS_OWN:
+            return ONLY_ITS_OWN[error.errno]
         raise
     try:
         if Signature(*_signature(os.fstat(fd))) != signature:
-            return "changed"
+            return CHANGED
         if written_by_others(fd):
             return WRITTEN
         if patient:
@@ -223,6 +288,10 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
         if not complete(data, signature.size) or not any(tail[-64:]):
             return INCOMPLETE
         return ""
+    except OSError as error:
+        if error.errno in ONLY_ITS_OWN:
+            return ONLY_ITS_OWN[error.errno]
+        raise
     finally:
         os.close(fd)
 
@@ -243,13 +312,27 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _put_back(target: Path, source: Path) -> None:
-    """Undo a claim of a file that was replaced in the last moment: it has to settle as what it is now."""
+def put_back(target: Path | str, source: Path | str) -> None:
+    """Undo the claim of one file, in one step, and never over a newer one of its name: then it stays and is read."""
+    os.makedirs(os.path.dirname(source), exist_ok=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
+        if number not in {errno.EEXIST, errno.EINVAL, errno.ENOSYS}:
+            raise OSError(number, os.strerror(number), str(target))
+
+
+def _still_written(path: str) -> str:
+    """Why a claimed file has to go back: somebody has it open, or we must not even look; empty where all is well."""
     try:
-        os.link(target, source)  # unlike a rename, never over a newer one
-    except FileExistsError:
-        return  # two came in quick succession: this one was renamed in whole, and is read
-    os.unlink(target)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return UNREADABLE
+    try:
+        return WRITTEN if written_by_others(fd) else ""
+    finally:
+        os.close(fd)
 
 
 def _remove_empty(folder: Path) -> None:

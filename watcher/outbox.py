@@ -7,14 +7,16 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, sync
 from watcher.errors import ConfigError
+from watcher.mounts import Place
 from watcher.results import Delivery, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from watcher.claims import Batch
@@ -27,17 +29,23 @@ STAGING = ".staging"
 class Outbox:
     """The folder that downstream picks up from; a delivery in it is whole and never changes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
+        self.beat = beat  # called while something takes long
         self.root = settings.outbox
         self.staging = self.root / STAGING
+        self.place = Place(self.root)
+        self._stages: dict[str, os.stat_result] = {}  # of batches in work: the very folders, not only their names
 
     def stage(self, batch: Batch) -> Path:
         """An empty stage for a batch; what an earlier try left there is wiped."""
+        self.place.check()
         stage = self.staging / batch.id
-        if stage.exists():
+        self.staging.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
             shutil.rmtree(stage)
-        stage.mkdir(parents=True)
+        stage.mkdir()
+        self._stages[batch.id] = os.stat(stage)
         return stage
 
     def sheet(self, batch: Batch) -> Path:
@@ -50,14 +58,18 @@ class Outbox:
         paths = {job.name: job.path for job in batch.jobs()}
         for name, folder in self._originals(rows).items():
             _link(paths[name], stage / folder / name)
+            self.beat()
         _check_unchanged(rows, paths)
         delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
         (stage / "results.csv").write_bytes(to_csv(rows, delivery))
         (stage / "results.json").write_bytes(to_json(rows, delivery))
         (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
-        sync_tree(stage)
+        sync_tree(stage, self.beat)
         sync(self.staging)
         sync(self.root)
+        self.place.check()
+        if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
+            raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
         batch.decide()
         self.finish(batch)
 
@@ -66,17 +78,20 @@ class Outbox:
 
         A stage that is gone was published; what downstream did with it since is none of our business.
         """
-        if not self.staging.is_dir():
+        try:
+            os.rename(self.staging / batch.id, self.root / batch.id)
+        except FileNotFoundError:
             # An outbox that is not mounted looks like one from which all was published.
-            raise FileNotFoundError(
-                errno.ENOENT, "has gone with a delivery in it; is the outbox mounted?", self.staging
-            )
-        stage = self.staging / batch.id
-        if stage.exists():
-            os.rename(stage, self.root / batch.id)
+            self.place.check()
+            if not self.staging.is_dir():
+                raise FileNotFoundError(
+                    errno.ENOENT, f"has gone with the delivery {batch.id} in it; bring it back", str(self.staging)
+                ) from None
+        else:
             sync(self.root)
             sync(self.staging)
         batch.drop()
+        self._stages.pop(batch.id, None)
 
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
@@ -106,11 +121,12 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len({row.name for row in rows})} scans: {', '.join(told)}"
 
 
-def sync_tree(root: Path) -> None:
+def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
     """Make all files and folders under `root` durable, in one round at the end: one by one, the disk is waited for."""
     for folder, _, names in os.walk(root, topdown=False):
         for name in names:
             sync(os.path.join(folder, name))
+            beat()
         sync(folder)
 
 
@@ -118,12 +134,14 @@ def _link(source: str, target: Path) -> None:
     """Put a scan into the stage: the same file under a second name, or a copy where that cannot be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if os.stat(source).st_nlink > 1:  # its user has it under another name too, and may write to it there
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
         os.link(source, target)
     except OSError as error:
         # Another file system, one without hard links, one link too many, or a file of another user's.
         if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
             raise
-        shutil.copy2(source, target)
+        shutil.copyfile(source, target)
 
 
 def _check_unchanged(rows: Sequence[Row], paths: dict[str, str]) -> None:

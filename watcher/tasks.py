@@ -29,6 +29,7 @@ class Job:
 
     path: str
     name: str
+    suspect: bool = False  # a worker died with it once; that may have been somebody else's doing
     fault: Fault | None = None
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +23,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from watcher.claims import WORK
+from watcher.mounts import mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +37,8 @@ logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 # File systems whose events do not tell what other machines do: there the timer alone wakes.
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs", "vboxsf"}
+SOON = 1.0  # seconds until a new folder is watched
+RENEW = 60.0  # seconds between tries to watch what could not be
 
 
 class Watch:
@@ -46,7 +52,10 @@ class Watch:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._observer: BaseObserver | None = None
+        self._threads: set[threading.Thread] = set()  # that the observer needs, all of them
         self._root = 0
+        self._missing: dict[int, float] = {}  # folders without a watch, by inode, and since when
+        self._renew = 0.0  # when the observer may be started again for their sake
 
     def __enter__(self) -> Watch:
         return self
@@ -61,40 +70,78 @@ class Watch:
         with suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._writer, b"!")
 
-    def wait(self, timeout: float) -> None:
-        """Wait until woken, at most `timeout` seconds."""
+    def wait(self, timeout: float) -> bool:
+        """Wait until woken, at most `timeout` seconds; whether it was woken."""
         if select.select([self._reader], [], [], max(0.0, timeout))[0]:
-            os.read(self._reader, 65536)
+            return bool(os.read(self._reader, 65536))
+        return False
 
     def check(self) -> None:
-        """Start the observer, again where its thread died or the folder was replaced under it."""
+        """Start the observer, again where one of its threads died or the folder was replaced under it."""
         if not self.events:
             return
         root = self.folder.stat().st_ino
-        if self._observer is not None and self._observer.is_alive() and root == self._root:
-            return
+        if self._observer is not None and root == self._root:
+            if all(thread.is_alive() for thread in self._threads):
+                return
+            log.warning("file events from %s had ended, starting them again", self.folder)
         self._end_observer()
-        observer = Observer()
+        before = set(threading.enumerate())
         try:
-            observer.schedule(
+            self._observer = Observer()
+            self._observer.schedule(
                 _Waker(self.wake),
                 str(self.folder),
                 recursive=True,
                 event_filter=[FileCreatedEvent, FileMovedEvent, FileClosedEvent, DirCreatedEvent, DirMovedEvent],
             )
-            observer.start()
+            self._observer.start()
         except OSError as error:  # inotify instances or watches are used up: the timer still wakes
-            if not self.trouble:
-                log.warning("no file events from %s, looking on the timer instead: %s", self.folder, error)
-            self.trouble = f"no file events: {error.strerror}"
+            self._end_observer()
+            self._hinder(f"no file events: {error.strerror}")
             return
-        self._observer, self._root, self.trouble = observer, root, ""
+        self._threads, self._root = set(threading.enumerate()) - before, root
+        self._missing = {}
+        if self.trouble.startswith("no file events:"):
+            self._hinder("")
+
+    def covers(self, folders: set[int]) -> None:
+        """Find out whether events come from each of the folders, given by inode.
+
+        watchdog says nothing of a watch that it could not have, and a deleted folder takes its own along.
+        """
+        if self._observer is None:
+            return
+        watched, now = watched_folders(), time.monotonic()
+        # A folder that is new has its watch in a moment.
+        self._missing = {inode: self._missing.get(inode, now) for inode in folders - watched}
+        late = sum(now - since >= SOON for since in self._missing.values())
+        if late == len(folders) and watched:  # a file system that numbers its inodes in two ways (overlayfs)
+            return
+        if late and now >= self._renew:
+            self._end_observer()  # `check` starts it again, and all that can be watched is
+            self._renew = now + RENEW
+        elif late:
+            self._hinder(f"no file events from {late} of {len(folders)} folders; raise fs.inotify.max_user_watches")
+        elif not self._missing:
+            self._hinder("")
+
+    def _hinder(self, trouble: str) -> None:
+        if trouble and not self.trouble:
+            log.warning("%s; looking on the timer instead", trouble)
+        elif self.trouble and not trouble:
+            log.info("file events come again")
+        self.trouble = trouble
 
     def _end_observer(self) -> None:
-        if self._observer is not None:
+        if self._observer is None:
+            return
+        if self._observer.ident is not None:
             self._observer.stop()
             self._observer.join()
-            self._observer = None
+        else:  # it was never started, but holds its inotify instance
+            self._observer.on_thread_stop()
+        self._observer = None
 
 
 class _Waker(FileSystemEventHandler):
@@ -110,13 +157,16 @@ class _Waker(FileSystemEventHandler):
 
 
 def on_network(folder: Path) -> bool:
-    """Whether a folder lies on a file system whose other writers send no events here (Linux, mountinfo(5))."""
-    path = str(folder.resolve())
-    best, kind = -1, ""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        left, _, right = line.partition(" - ")
-        mount = left.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= best:
-            best, kind = len(mount), right.split()[0]
+    """Whether a folder lies on a file system whose other writers send no events here."""
+    kind = mount_of(folder).kind
     return kind in NETWORK or (kind.startswith("fuse.") and kind != "fuseblk")
+
+
+def watched_folders() -> set[int]:
+    """The inodes that this process watches by inotify(7) (proc_pid_fdinfo(5))."""
+    found: set[int] = set()
+    for name in os.listdir("/proc/self/fdinfo"):
+        with suppress(FileNotFoundError):  # closed since, such as the listing's own
+            text = Path("/proc/self/fdinfo", name).read_text()
+            found.update(int(inode, 16) for inode in re.findall(r"^inotify wd:\w+ ino:(\w+)", text, re.MULTILINE))
+    return found

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from watcher.pipeline import Reader, write
 from watcher.results import escape
 from watcher.tasks import NOTE, Broken, Drawing, Fault, Ready, Slice
 from watcher.thumbnail import Tile
+from watcher.workers import WALL, take_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,8 @@ def main(channel: int, note: int, parent: int) -> None:
     """Serve one task after another until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
     _die_with(parent)
     connection = Connection(channel)
     settings: Settings = connection.recv()
@@ -48,13 +52,18 @@ def main(channel: int, note: int, parent: int) -> None:
     connection.send(Ready(reader.card.name, reader.doubts))
 
     index = -1
+    said: dict[int, str] = {}  # what decoders printed, by the scan that was in hand
 
     def at(number: int, seconds: float = limits.seconds) -> None:
         nonlocal index
+        if index >= 0 and (words := take_words(sys.stderr.fileno())):
+            said[index] = words
         index = number
         os.pwrite(note, NOTE.pack(number), 0)
-        # The default action of SIGALRM ends even a decoder that never comes back.
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # The default action of both signals ends even a decoder that never comes back; processor time is what a scan
+        # costs, on the clock it may be that others keep the machine busy.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, WALL * seconds)
 
     while True:
         try:
@@ -62,15 +71,24 @@ def main(channel: int, note: int, parent: int) -> None:
         except EOFError:
             return
         answer: object
+        said.clear()
         try:
             answer = _do(task, reader, at)
+            if said and isinstance(task, Slice) and isinstance(answer, list):
+                words = {task.jobs[number].name: text for number, text in said.items()}
+                answer = [_with_words(row, words.get(row.name, "")) for row in answer]
         except OSError as error:
             answer = error
         except Exception as error:
             traceback.print_exc()
             answer = Broken(index, Fault(_reason(error), f"{type(error).__name__}: {error}"))
+        index = -1
         at(-1, seconds=0)
         connection.send(answer)
+
+
+def _with_words(row: Row, words: str) -> Row:
+    return replace(row, detail="; ".join(filter(None, (row.detail, words))))
 
 
 def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | None:

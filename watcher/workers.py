@@ -13,6 +13,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WALL = 3.0  # times limits.seconds of processor time that a scan may take on the clock
+LATE = 10.0  # seconds more, after which the watcher itself ends a worker
 GRACE = 5.0  # seconds that a batch in work may go on when told to stop
 SLICE = 32  # scans at most that one task holds: they are what is done again when a scan kills its worker
 WORDS = 500  # characters of what a decoder printed that go into a row
@@ -47,14 +50,17 @@ class Worker:
             [sys.executable, "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
             pass_fds=passed,
             stdin=subprocess.DEVNULL,
+            stdout=self.stderr,
             stderr=self.stderr,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
         )
         theirs.close()
         self.channel = Connection(ours.detach())
-        self.channel.send(settings)
+        with suppress(ConnectionError):  # it died at once: its closed channel says so next
+            self.channel.send(settings)
         self.model = ""  # the network it serves, once it is warm
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it
+        self.deadline = inf  # when the task in its hands is given up
 
     def index(self) -> int:
         """Which of its jobs it has in hand; -1 for several."""
@@ -62,10 +68,8 @@ class Worker:
         return int(NOTE.unpack(packed)[0]) if packed else -1
 
     def words(self) -> str:
-        """The end of what it and its libraries printed, in one line."""
-        size = os.fstat(self.stderr).st_size
-        text = os.pread(self.stderr, WORDS, max(0, size - WORDS)).decode(errors="replace")
-        return " ".join(text.split())
+        """The end of what it and its libraries printed since it was last asked, in one line."""
+        return take_words(self.stderr)
 
     def end(self) -> int:
         """Kill it and let go of what it held; its exit code, negative for a signal."""
@@ -78,37 +82,42 @@ class Worker:
 
 
 class Workers:
-    """A fixed number of worker processes, replaced when they die."""
+    """A fixed number of worker processes, replaced when they die.
 
-    def __init__(self, settings: Settings, lock: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+    `lock` gives the file descriptor that each new one holds open too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lock: Callable[[], int] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.lock = lock
         self.stop = stop
-        self.workers = [Worker(settings, lock) for _ in range(worker_count(settings))]
+        self.beat = beat  # called wherever the loop turns
+        self.workers: list[Worker] = []
+        self.model = ""  # the network that they serve
+        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
 
     def __enter__(self) -> Workers:
         """Wait until all are warm. Raises DigitdropError where one cannot start."""
         try:
+            self._fill()
             while not all(worker.model for worker in self.workers):
-                self._hear({}, None)
+                self._hear({}, 0.5)
+                self.beat()
         except BaseException:
             self.__exit__()
             raise
+        self.model, self.doubts = self.workers[0].model, self.workers[0].doubts
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.end()
-
-    @property
-    def model(self) -> str:
-        """The name of the network that they serve."""
-        return self.workers[0].model
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """What cannot be promised with it, in words."""
-        return self.workers[0].doubts
 
     def read(
         self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int], None] = lambda _: None
@@ -148,30 +157,40 @@ class Workers:
         deadline = 0.0
         try:
             while tasks or busy:
+                self._fill()
                 for worker in self.workers:
                     if tasks and worker.model and worker not in busy:
-                        busy[worker] = tasks.popleft()
-                        with suppress(BrokenPipeError):  # it died idle: its closed channel says so next
-                            worker.channel.send(busy[worker])
+                        busy[worker] = task = tasks.popleft()
+                        scans = len(task.jobs) if isinstance(task, Slice) else 0
+                        worker.deadline = time.monotonic() + (scans + 1) * WALL * self.settings.limits.seconds + LATE
+                        with suppress(ConnectionError):  # it died idle: its closed channel says so next
+                            worker.channel.send(task)
                 for task, answer in self._hear(busy, timeout=0.5):
                     take(task, answer)
+                for worker in busy:
+                    if time.monotonic() > worker.deadline:  # one that is stopped does not hear its own alarm
+                        worker.process.kill()
+                self.beat()
                 if self.stop():
                     deadline = deadline or time.monotonic() + GRACE
                     if time.monotonic() > deadline:
                         raise Stopped
         finally:
             for worker in busy:  # given up: it must not go on writing into a stage that is done again
-                self._replace(worker)
+                self._remove(worker)
 
-    def _hear(self, busy: dict[Worker, Any], timeout: float | None) -> list[tuple[Any, Any]]:
+    def _hear(self, busy: dict[Worker, Any], timeout: float) -> list[tuple[Any, Any]]:
         """The tasks that were answered meanwhile, with their answers; raises what the environment did to them."""
         answers = []
         for channel in wait([worker.channel for worker in self.workers], timeout):
             worker = next(worker for worker in self.workers if worker.channel is channel)
             try:
                 answer = worker.channel.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # the latter where it died in the middle of its answer
                 answer = self._bury(worker)
+            else:
+                if (words := worker.words()) and worker.model:
+                    log.info("a worker: %s", words)
             if isinstance(answer, (OSError, DigitdropError)):
                 raise answer
             if isinstance(answer, Ready):
@@ -180,29 +199,51 @@ class Workers:
                 answers.append((busy.pop(worker), answer))
         return answers
 
+    def _fill(self) -> None:
+        """Start workers in the place of those that died."""
+        while len(self.workers) < worker_count(self.settings):
+            self.workers.append(Worker(self.settings, self.lock() if self.lock is not None else None))
+
     def _bury(self, worker: Worker) -> Broken:
-        """Replace a worker that died, and say what of."""
+        """Let go of a worker that died, and say what of."""
         index, words, was_ready = worker.index(), worker.words(), bool(worker.model)
-        code = self._replace(worker)
+        code = self._remove(worker)
         death = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if not was_ready:
-            raise DigitdropError(f"a worker process ended at its start with {death}: {words or 'no word'}")
-        reason = "timed_out" if code == -signal.SIGALRM else "crashed_decoder"
+            text = f"a worker process ended at its start with {death}: {words or 'no word'}"
+            # What served once will serve again, once the system has what it takes.
+            raise OSError(errno.EAGAIN, text, "workers") if self.model else DigitdropError(text)
+        reason = "timed_out" if -code in {signal.SIGALRM, signal.SIGPROF} else "crashed_decoder"
         return Broken(index, Fault(reason, f"the worker ended with {death}. {words}".strip()))
 
-    def _replace(self, worker: Worker) -> int:
-        self.workers[self.workers.index(worker)] = Worker(self.settings, self.lock)
+    def _remove(self, worker: Worker) -> int:
+        self.workers.remove(worker)
         return worker.end()
 
 
+def take_words(fd: int) -> str:
+    """Take the end of what was printed into a file, in one line, and empty it: it would grow for months."""
+    size = os.fstat(fd).st_size
+    if not size:
+        return ""
+    text = os.pread(fd, WORDS, max(0, size - WORDS)).decode(errors="replace")
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return " ".join(text.split())
+
+
 def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
-    """What to try after a slice broke: smaller slices, until the scan that breaks them stands alone and is blamed."""
+    """What to try after a slice broke: smaller ones, until the scan that breaks them stands alone, then that once more.
+
+    A scan is blamed for the second worker that it breaks: one may as well have been killed by somebody else.
+    """
     if len(jobs) == 1:
         job = jobs[0]
         if job.fault is not None:  # not even decoded any more: the scan cannot be what breaks it
             raise OSError(errno.EIO, f"cannot be hashed: {broken.fault.detail}", job.path)
-        return [[replace(job, fault=broken.fault)]]
+        return [[replace(job, fault=broken.fault) if job.suspect else replace(job, suspect=True)]]
     if broken.index < 0:  # no telling which
         half = len(jobs) // 2
         return [jobs[:half], jobs[half:]]
-    return [[jobs[broken.index]], [*jobs[: broken.index], *jobs[broken.index + 1 :]]]
+    suspect = replace(jobs[broken.index], suspect=True)
+    return [[suspect], [*jobs[: broken.index], *jobs[broken.index + 1 :]]]
