@@ -26,7 +26,7 @@ Ink = NDArray[np.float32]
 """How much of the paper ink hides, 0 to 1, one value a pixel."""
 
 BODY = 38  # pixels: a digit's height in the scene
-PLAIN = 0.16  # share of fields that are MNIST's own pictures side by side on white
+PLAIN = 0.2  # share of fields that are MNIST's own pictures side by side on white
 SINGLE = 0.12  # share of fields that are one digit, as the digit network's samples are
 NOTHING = 0.03  # share that holds no digit
 LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.015)
@@ -52,6 +52,7 @@ class Hand:
     seed: int  # which of the ways to write a digit
     own: float  # share of digits drawn as strokes of our own
     small_zero: float  # size of a 0 beside the other digits
+    joins: float  # share of digits that a stroke joins to the next
 
     @classmethod
     def any(cls, rng: np.random.Generator) -> Hand:
@@ -63,8 +64,9 @@ class Hand:
             unsteady=float(rng.uniform(0.02, 0.1)),
             bend=float(rng.uniform(0, 0.03) * BODY),
             seed=int(rng.integers(1 << 30)),
-            own=OWN * float(rng.integers(0, 3)),
-            small_zero=float(rng.uniform(0.55, 0.9)) if rng.random() < 0.15 else 1.0,
+            own=OWN * float(rng.integers(0, 4)),
+            small_zero=float(rng.uniform(0.55, 0.9)) if rng.random() < 0.2 else 1.0,
+            joins=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.18 else 0.0,
         )
 
 
@@ -278,7 +280,24 @@ class _Scene:
     def _digit(self, digit: int, gap: float) -> None:
         """Put a digit behind what is written, `gap` bodies of paper between their ink."""
         glyph = self._glyph(digit)
-        self._put(glyph, self._behind(glyph, gap * BODY))
+        end, begin = self._x, self._behind(glyph, gap * BODY)
+        self._put(glyph, begin)
+        if end > self._start and self._rng.random() < self._hand.joins and 0 <= gap < 0.5:
+            self._join(end, int(begin))
+
+    def _join(self, end: int, begin: int) -> None:
+        """Go on to the next digit without lifting the pen, where the two have ink at about one height."""
+        rng = self._rng
+        y = int(self._base - rng.uniform(0.1, 1.0) * BODY * self._hand.small_zero)
+        reach = BODY // 2
+        before = self._ink[y - 2 : y + 3, max(0, end - reach) : end].max(axis=0) > 0.3
+        after = self._ink[y - 2 : y + 3, begin : begin + reach].max(axis=0) > 0.3
+        if before.any() and after.any():
+            left, right = end - 1 - int(before[::-1].argmax()), begin + int(after.argmax())
+            sag = int(rng.normal(0, 0.06) * BODY)
+            thick = max(1, round(2 * self._hand.half))
+            points = np.array([[left, y], [(left + right) // 2, y + sag], [right, y]], np.int32)
+            cv2.polylines(self._ink, [points], False, 1.0, thick, cv2.LINE_AA)
 
     def _behind(self, glyph: Ink, gap: float) -> float:
         """Where the left edge of `glyph` comes so that its ink is `gap` pixels from the ink before it."""
