@@ -6,6 +6,7 @@ Fully convolutional, so that it takes a line of any length, and trained with con
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,12 +16,11 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from train.lines import Lines
 from watcher.line import HEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from train.lines import Lines
 
 CLASSES = 11  # the digits, and the blank of the CTC
 BLANK = 10
@@ -79,9 +79,7 @@ def batches_of(lines: Lines, rng: np.random.Generator) -> list[NDArray[np.int64]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def batch_of(
-    lines: Lines, indices: NDArray[np.int64], rng: np.random.Generator | None
-) -> Batch:
+def batch_of(lines: Lines, indices: NDArray[np.int64], rng: np.random.Generator | None) -> Batch:
     """Lay lines out as a batch, each shown a little otherwise with an `rng`."""
     planes = [lines.planes[i] for i in indices]
     if rng is not None:
@@ -116,7 +114,11 @@ def _varied(plane: NDArray[np.uint8], value: str, rng: np.random.Generator) -> N
     if kind < 0.15:
         varied = cv2.GaussianBlur(varied, (3, 3), rng.uniform(0.4, 1.0))
     elif kind < 0.25:
-        varied = cv2.erode(varied, np.ones((2, 2), np.uint8)) if rng.random() < 0.5 else cv2.dilate(varied, np.ones((2, 2), np.uint8))
+        varied = (
+            cv2.erode(varied, np.ones((2, 2), np.uint8))
+            if rng.random() < 0.5
+            else cv2.dilate(varied, np.ones((2, 2), np.uint8))
+        )
     elif kind < 0.45:
         noise = rng.integers(0, int(rng.uniform(8, 70)), varied.shape).astype(np.uint8)
         varied = cv2.add(varied, noise)
@@ -176,8 +178,6 @@ def train(
         rule.apply(tf.clip_by_global_norm(gradients, 5.0)[0], network.trainable_variables)
         return loss
 
-    import time  # noqa: PLC0415
-
     history, losses, began = [], [], time.monotonic()
     for (epoch, _, _), (inputs, steps, digits, _) in zip(
         plan, tf.data.Dataset.range(len(plan)).map(shaped).prefetch(8), strict=True
@@ -191,6 +191,8 @@ def train(
                 f"{time.monotonic() - began:.0f} s{check(network) if last else ''}"
             )
         if last:
-            history.append({"epoch": epoch + 1, "loss": float(np.mean(losses[-200:])), "seconds": time.monotonic() - began})
+            history.append(
+                {"epoch": epoch + 1, "loss": float(np.mean(losses[-200:])), "seconds": time.monotonic() - began}
+            )
     rule.finalize_variable_values(network.trainable_variables)  # the average of the weights
     return history

@@ -102,7 +102,9 @@ def fit_extra(
             for number, part in enumerate(parts, start=1):
                 network = tuner.tuned(np.setdiff1d(np.arange(count), part))
                 after[part] = tuner.right(network, part)
-                say(f"{kind}: fold {number}/{folds}, {before[part].mean():.2%} right before, {after[part].mean():.2%} after")
+                say(
+                    f"{kind}: fold {number}/{folds}, {before[part].mean():.2%} right before, {after[part].mean():.2%} after"
+                )
             tuner.save(tuner.tuned(np.arange(count)), stage)
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
         if not rows:
@@ -172,7 +174,9 @@ class _Digits:
         labels = np.concatenate([*[self._labels[chosen]] * again, self._other_labels])
         epochs = max(1, VIEWS // again)
         network.compile(
-            optimizer=_gentle(epochs * -(-len(images) // 128)), loss="sparse_categorical_crossentropy", jit_compile=False
+            optimizer=_gentle(epochs * -(-len(images) // 128)),
+            loss="sparse_categorical_crossentropy",
+            jit_compile=False,
         )
         for _ in range(epochs):
             network.fit(augment(images, rng), labels, batch_size=128, epochs=1, verbose=0)

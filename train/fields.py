@@ -76,7 +76,9 @@ def field(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Pag
     if kind < SINGLE:
         return _single(images, labels, rng)
     if kind < SINGLE + NOTHING:
-        ink = nothing(images, labels, rng, str(rng.choice(["letter", "sign", "scribble", "print"], p=[0.4, 0.3, 0.15, 0.15])))
+        ink = nothing(
+            images, labels, rng, str(rng.choice(["letter", "sign", "scribble", "print"], p=[0.4, 0.3, 0.15, 0.15]))
+        )
         return page(ink, [], rng)[0], ""
     count = 1 + int(rng.choice(len(LENGTHS), p=LENGTHS))
     if rng.random() < PLAIN:
@@ -94,7 +96,9 @@ def _single(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[P
     index, other = rng.integers(len(images), size=2)
     label = int(labels[index])
     if rng.random() < 0.3:
-        label = int(rng.choice([1, 7, 4, 9, 0, 2, 3, 5, 6, 8], p=[0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05]))
+        label = int(
+            rng.choice([1, 7, 4, 9, 0, 2, 3, 5, 6, 8], p=[0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05])
+        )
         ink = drawn(hands.digit(str(label), rng), rng)
     else:
         ink = written(images[index], label, rng)

@@ -51,7 +51,9 @@ def fit_fields(
     keras.utils.set_random_seed(seed)
     held = every_twelfth(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")
-    checks = pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, max(100, FIELDS_HELD * count // FIELDS_MADE))
+    checks = pool(
+        mnist.train_images[held], mnist.train_labels[held], seed + 1000, max(100, FIELDS_HELD * count // FIELDS_MADE)
+    )
     lines = pool(mnist.train_images[~held], mnist.train_labels[~held], seed, count)
     network = trained(None, lines, epochs=epochs, seed=seed, say=say)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
@@ -71,9 +73,7 @@ def fit_fields(
             "epochs": epochs,
             "seconds": round(time.monotonic() - started, 1),
             "parameters": network.count_params(),
-            "accuracy": {
-                name: round(share(read, strings(mnist, STRINGS, gap, seed)), 4) for name, gap in GAPS.items()
-            }
+            "accuracy": {name: round(share(read, strings(mnist, STRINGS, gap, seed)), 4) for name, gap in GAPS.items()}
             | {"held_back": round(share(read, checks), 4), "held_back_size": len(checks)},
             "parity": asdict(parity),
         }
@@ -127,7 +127,9 @@ def reader(path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
     def read(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-        image = np.pad(plane, ((0, 0), (0, -plane.shape[1] % ctc.STRIDE))).astype(np.float32)[np.newaxis, :, :, np.newaxis]
+        image = np.pad(plane, ((0, 0), (0, -plane.shape[1] % ctc.STRIDE))).astype(np.float32)[
+            np.newaxis, :, :, np.newaxis
+        ]
         interpreter.resize_tensor_input(source, image.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source, image / 255)
@@ -163,7 +165,9 @@ def sheet(mnist: Mnist, seed: int) -> Any:
     made = [field(mnist.train_images, mnist.train_labels, np.random.default_rng([seed, i])) for i in range(SHOWN)]
     pictures = [_fitted(page) for page, _ in made]
     captions = [(value or "nothing", plots.INK) for _, value in made]
-    return plots.gallery(pictures, captions, "Fields that the network was trained on: made of MNIST's digits", columns=6)
+    return plots.gallery(
+        pictures, captions, "Fields that the network was trained on: made of MNIST's digits", columns=6
+    )
 
 
 def _fitted(page: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -93,9 +93,7 @@ def long_enough(width: int, value: str) -> bool:
 
 
 def _made(images: Images, labels: Labels, seed: int, count: int) -> Lines:
-    tasks = [
-        Task(images, labels, (seed, start), min(SLICE, count - start)) for start in range(0, count, SLICE)
-    ]
+    tasks = [Task(images, labels, (seed, start), min(SLICE, count - start)) for start in range(0, count, SLICE)]
     context = multiprocessing.get_context("spawn")  # since TensorFlow has threads by now
     with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as workers:
         parts: Sequence[Lines] = list(

@@ -52,7 +52,9 @@ def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:
     for step in steps.astype(np.float64).tolist():
         blank = step[BLANK]
         if blank > SURE:
-            values = {value: ((b + d) * blank, d * step[int(value[-1])] if value else 0.0) for value, (b, d) in values.items()}
+            values = {
+                value: ((b + d) * blank, d * step[int(value[-1])] if value else 0.0) for value, (b, d) in values.items()
+            }
             continue
         likely = [(str(digit), p) for digit, p in enumerate(step[:BLANK]) if p > LEAST]
         grown: dict[str, tuple[float, float]] = {}
