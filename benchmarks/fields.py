@@ -102,7 +102,7 @@ def times(
         found = time.perf_counter()
         steps = read(line.image)
         told = time.perf_counter()
-        read_field(steps, candidates(steps), line, None, calibration, 1.0)
+        read_field(steps, candidates(steps), line, calibration, 1.0)
         done = time.perf_counter()
         for name, seconds in zip(spent, (found - begun, told - found, done - told, done - begun), strict=True):
             spent[name].append(seconds * 1000)

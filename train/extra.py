@@ -14,7 +14,7 @@ import numpy as np
 
 from train import card, ctc, export
 from train.augmentation import as_inputs, augment
-from train.fit import _move_in
+from train.fit import move_in
 from train.fit_fields import reader, trained
 from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
@@ -114,7 +114,7 @@ def fit_extra(
         entry["files"] = {file: card.fingerprint(stage / file) for file in entry["files"]}
         entry["extra"] = {"seed": seed, "folds": folds, "rows": rows}
         card.write(stage / card.NAME, entry)
-        _move_in(stage, out)
+        move_in(stage, out)
     return rows
 
 

@@ -6,38 +6,44 @@ import json
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from ai_edge_litert.interpreter import Interpreter
 
-from train import calibration, card, ctc, export, plots
+from train import card, ctc, export, plots
 from train.fields import GAPS, field, plain
-from train.fit import _move_in
+from train.fit import move_in
 from train.lines import Lines, line_of, pool
 from train.recipes import averaged_adamw, every_twelfth
-from watcher.calibration import log_odds
+from train.shipped import FLOOR, draw, made_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, VERSION
 from watcher.model import FIELDS
+from watcher.reading import score_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from train.mnist import Mnist
+    from numpy.typing import NDArray
+
+    from train.mnist import Images, Labels, Mnist
+    from train.shipped import Tried
+
+    Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 EPOCHS = 12
-FIELDS_MADE, FIELDS_HELD = 96_000, 6_000  # to train on, and of digits held back to calibrate with
-STRINGS = 500  # of each kind, of test digits
+FIELDS_MADE, FIELDS_HELD = 96_000, 4_000  # to train on, and of digits held back to calibrate with
+STRINGS = 1_000  # of each kind, of test digits
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
 CELL = 240, 60  # pixels, width and height of each
-LIMITS = 1e-9  # of a probability whose log-odds are taken
 
 
 def fit_fields(
@@ -45,42 +51,54 @@ def fit_fields(
 ) -> dict[str, Any]:
     """Train a field network beside the digit network in `out`, and write it into that one's card; return the card."""
     started = time.monotonic()
-    path = out / card.NAME
-    if not path.is_file():
+    if not (out / card.NAME).is_file():
         raise ModelError(f"{out} holds no digit network yet; train one with: fit --only digits --out {out}")
     keras.utils.set_random_seed(seed)
     held = every_twelfth(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")
-    checks = pool(
-        mnist.train_images[held], mnist.train_labels[held], seed + 1000, max(100, FIELDS_HELD * count // FIELDS_MADE)
-    )
     lines = pool(mnist.train_images[~held], mnist.train_labels[~held], seed, count)
     network = trained(None, lines, epochs=epochs, seed=seed, say=say)
+    about = {"made": len(lines), "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
+    checked = max(100, FIELDS_HELD * count // FIELDS_MADE)
+    return publish(network, mnist, out, about=about, seed=seed, checked=checked)
+
+
+def publish(
+    network: keras.Model, mnist: Mnist, out: Path, *, about: dict[str, Any], seed: int, checked: int = FIELDS_HELD
+) -> dict[str, Any]:
+    """Export, measure and calibrate a trained field network into the model folder `out`; return the card.
+
+    It is measured on strings of test digits, and calibrated on `checked` fields made of digits held back.
+    """
+    held = every_twelfth(len(mnist.train_images))
+    checks = pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, checked)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
         stage = Path(name)
         network.save(stage / "fields.keras")
         (stage / FIELDS).write_bytes(export.convert(network))
         parity = compare(network, stage / FIELDS, checks)
         read = reader(stage / FIELDS)
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
         result["files"] |= {file: card.fingerprint(stage / file) for file in (FIELDS, "fields.keras")}
         result["fields"] = {
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seed": seed,
             "input": {"shape": [HEIGHT, None, 1], "range": [0, 1], "ink": "bright"},
             "normaliser": VERSION,
-            "made": len(lines),
-            "epochs": epochs,
-            "seconds": round(time.monotonic() - started, 1),
+            "data": dict(mnist.sha256),
+            "libraries": card.libraries(),
+            **about,
             "parameters": network.count_params(),
             "accuracy": {name: round(share(read, strings(mnist, STRINGS, gap, seed)), 4) for name, gap in GAPS.items()}
-            | {"held_back": round(share(read, checks), 4), "held_back_size": len(checks)},
+            | {"held_back": round(share(read, checks), 4), "strings": STRINGS, "held_back_size": len(checks)},
             "parity": asdict(parity),
         }
-        result["calibration"]["field"] = _calibration(read, checks)
+        tried = _calibration(read, mnist, held, checks, seed)
+        result["calibration"]["field"] = made_of(tried)
         card.write(stage / card.NAME, result)
+        draw(stage, "field", result["calibration"]["field"], tried)
         plots.save(sheet(mnist, seed), stage / "fields.png")
-        _move_in(stage, out)
+        move_in(stage, out)
     return result
 
 
@@ -110,19 +128,23 @@ def trained(
 
 def strings(mnist: Mnist, count: int, gap: tuple[int, int], seed: int) -> Lines:
     """MNIST's test digits in strings of 2 to 7, as they are, side by side."""
-    found = []
+    return _strings(mnist.test_images, mnist.test_labels, count, gap, seed)
+
+
+def _strings(images: Images, labels: Labels, count: int, gap: tuple[int, int] | None, seed: int) -> Lines:
+    planes, values = [], []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        found.append(plain(mnist.test_images, mnist.test_labels, int(rng.integers(2, 8)), rng, gap))
-    made = [(line_of(page), value) for page, value in found]
-    kept = [(plane, value) for plane, value in made if plane is not None]
-    return Lines(tuple(plane for plane, _ in kept), tuple(value for _, value in kept))
+        page, value = plain(images, labels, int(rng.integers(2, 8)), rng, gap)
+        plane = line_of(page)
+        if plane is not None:
+            planes.append(plane)
+            values.append(value)
+    return Lines(tuple(planes), tuple(values))
 
 
-def reader(path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def reader(path: Path) -> Read:
     """What the exported network says along a line, alone, as in the watcher."""
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
-
     interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
     source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
@@ -139,7 +161,7 @@ def reader(path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     return read
 
 
-def share(read: Callable[[NDArray[np.uint8]], NDArray[np.float32]], lines: Lines) -> float:
+def share(read: Read, lines: Lines) -> float:
     """The share of lines whose likeliest value is right."""
     right = [candidates(read(plane))[0].value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
     return float(np.mean(right))
@@ -171,8 +193,6 @@ def sheet(mnist: Mnist, seed: int) -> Any:
 
 
 def _fitted(page: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    import cv2  # noqa: PLC0415
-
     width, height = CELL
     grey = page if page.ndim == 2 else np.asarray(cv2.cvtColor(page, cv2.COLOR_RGB2GRAY), np.uint8)
     scale = min(width / grey.shape[1], height / grey.shape[0])
@@ -183,19 +203,20 @@ def _fitted(page: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return canvas
 
 
-def _calibration(read: Callable[[NDArray[np.uint8]], NDArray[np.float32]], lines: Lines) -> dict[str, Any]:
-    """What the field network's probabilities are worth, found on fields of digits that were never trained on."""
-    fields = [(plane, value) for plane, value in zip(lines.planes, lines.values, strict=True) if len(value) > 1]
-    best = [candidates(read(plane))[0] for plane, _ in fields]
-    right = np.array([one.value == value for one, (_, value) in zip(best, fields, strict=True)])
-    probability = np.clip(np.exp([one.score for one in best]), LIMITS, 1 - LIMITS)
-    return {
-        "on": f"{len(fields):,} fields made of MNIST training images held back",
-        "size": len(fields),
-        "temperature": 1.0,
-        "map": calibration.AS_IT_IS,
-        "curve": calibration.curve(probability, right),
-    }
+def _calibration(read: Read, mnist: Mnist, held: NDArray[np.bool_], worn: Lines, seed: int) -> list[Tried]:
+    """What the field network's scores are worth, on fields of digits that were never trained on."""
+    images, labels = mnist.train_images[held], mnist.train_labels[held]
+    name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
+    tried = []
+    clean = _strings(images, labels, len(worn), None, seed)
+    for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
+        best = [candidates(read(plane))[0] for plane in lines.planes]
+        # As in the watcher: what is read as one digit or none is for the digit network.
+        judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
+        scores = np.array([score_of(one) for one, _ in judged], np.float64)
+        right = np.array([one.value == value for one, value in judged], np.bool_)
+        tried.append((f"{len(judged):,} {what} of {name}", floor, scores, right))
+    return tried
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From what a network says along a line to the digits that it says: likely values, and where each digit stands. Pure."""
+"""What a network says along a line: the likely values, and where each of their digits stands. Pure."""
 
 from __future__ import annotations
 
@@ -34,14 +34,6 @@ class Spot:
     last: int
     peak: int  # the step that is surest of it
     odds: tuple[float, ...]  # of each of the ten digits, there
-
-
-def tempered(steps: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Soften probabilities as dividing the logits by `temperature` would."""
-    if temperature == 1:
-        return steps
-    powers = np.power(np.maximum(steps, 1e-20), 1 / temperature)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:

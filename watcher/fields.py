@@ -67,7 +67,7 @@ class Rule(BaseModel):
     @field_validator("date")
     @classmethod
     def _date(cls, value: str | None) -> str | None:
-        sample = datetime(2026, 11, 23, 12)  # noqa: DTZ001 - a day of the calendar has no time zone
+        sample = datetime(2026, 11, 23, 12)
         if value is not None and not (_is_digits(sample.strftime(value)) and _is_date(sample.strftime(value), value)):
             raise ValueError("should be a date of digits alone, as in %d%m%Y")
         return value
@@ -144,7 +144,7 @@ def _is_digits(text: str) -> bool:
 
 def _is_date(value: str, form: str) -> bool:
     try:
-        return datetime.strptime(value, form).strftime(form) == value  # noqa: DTZ007
+        return datetime.strptime(value, form).strftime(form) == value
     except ValueError:
         return False
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from watcher import line
 from watcher.calibration import Calibration
-from watcher.decoding import BLANK, tempered
+from watcher.decoding import BLANK
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from watcher.calibration import Kind
 
 SERVES = "digits.tflite"
 FIELDS = "fields.tflite"
@@ -38,11 +40,22 @@ class Card:
     field: Calibration | None  # None: no network that reads fields
     field_file: Path | None = None  # that network
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can be read."""
+        return ("digit",) if self.field is None else ("digit", "field")
+
+    def calibration(self, kind: Kind) -> Calibration:
+        """How values of a kind are judged."""
+        found = self.digit if kind == "digit" else self.field
+        assert found is not None
+        return found
+
     def doubts(self, max_error: float) -> tuple[str, ...]:
-        """What cannot be promised at `max_error`, a line for each kind of value."""
-        kinds = {"digits": self.digit, "fields": self.field}
-        found = {kind: one.shortfall(max_error) for kind, one in kinds.items() if one is not None}
-        return tuple(f"{kind}: {shortfall}" for kind, shortfall in found.items() if shortfall)
+        """What cannot be promised at `max_error`, or not on everything: a line for each kind of value."""
+        judges = {kind: self.calibration(kind) for kind in self.kinds}
+        found = {kind: judge.shortfall(max_error) or judge.caveat(max_error) for kind, judge in judges.items()}
+        return tuple(f"{kind}s: {doubt}" for kind, doubt in found.items() if doubt)
 
 
 def read_card(model: Path) -> Card:
@@ -99,7 +112,7 @@ def read_card(model: Path) -> Card:
 
 
 def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → tempered probabilities (n, classes).
+    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → probabilities (n, classes).
 
     Raises ModelError.
     """
@@ -120,23 +133,18 @@ def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         if not len(images):
             return np.zeros((0, classes), np.float32)
-        # Temperature scaling (Guo et al. 2017) of the logits, which are the log-probabilities up to a constant.
-        logits = np.log(np.maximum(raw(images[..., None]), 1e-30)) / card.digit.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities
+        return raw(images[..., None])
 
     return card, predict
 
 
 def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
-    """The function that reads along a line: (HEIGHT, width) in [0, 1] → tempered probabilities (steps, 11).
+    """The function that reads along a line: (HEIGHT, width) in [0, 1] → probabilities (steps, 11).
 
     None where the model has no network for fields. Raises ModelError.
     """
     if card.field is None or card.field_file is None:
         return None
-    calibration = card.field
     try:
         raw = _keras(card.field_file) if card.field_file.suffix == ".keras" else _litert(card.field_file)
         classes = raw(np.zeros((1, line.HEIGHT, 64, 1), np.float32)).shape[-1]
@@ -150,7 +158,7 @@ def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # Alone, and as wide as it is: what a line says does not depend on which others it came with.
         wide = np.pad(image, ((0, 0), (0, -image.shape[1] % STRIDE)))
-        return tempered(raw(wide[np.newaxis, :, :, np.newaxis])[0], calibration.temperature)
+        return raw(wide[np.newaxis, :, :, np.newaxis])[0]
 
     return read
 

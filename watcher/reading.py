@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from watcher.calibration import log_odds
 from watcher.decoding import Candidate, spots, substitutions
 from watcher.fields import steer
 from watcher.line import boxes
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from watcher.calibration import Calibration
+    from watcher.calibration import Calibration, Kind
+    from watcher.decoding import Spot
     from watcher.fields import Rule
     from watcher.line import Line
 
@@ -46,36 +46,59 @@ class Reading:
     digits: tuple[Digit, ...] = ()
     reason: str = ""
     alternative: str = ""
+    kind: Kind = "digit"  # by which calibration it was judged
+    score: float | None = None  # raw, as that calibration takes it; None: not to be accepted, whatever the score
 
 
 NONE = "none"  # the class of what is no digit
+TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
-TINY = 1e-12  # the least probability, so that its logarithm is finite
+WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
+FILLS = 0.45  # of a page's width: a digit that it was cut for is broader
+LIKELY, SURE = 0.5, 0.9  # of a field where a digit was found
+
+
+def rank(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[list[tuple[str, float]], float, float]:
+    """The digits with their probabilities, likeliest first; that of none; and the raw score of the first.
+
+    The score is the log-odds of that digit against all else, the class "none" of what is no digit among it.
+    """
+    found = dict(zip(classes, (max(float(p), TINY) for p in probabilities), strict=True))
+    none = found.pop(NONE, 0.0)
+    ranked = sorted(found.items(), key=lambda item: -item[1])
+    return ranked, none, math.log(ranked[0][1] / math.fsum([none, *(p for _, p in ranked[1:])]))
 
 
 def read_digit(
-    probabilities: Sequence[float], classes: Sequence[str], box: Box, threshold: float, rule: Rule | None = None
+    probabilities: Sequence[float],
+    classes: Sequence[str],
+    box: Box,
+    calibration: Calibration,
+    threshold: float,
+    rule: Rule | None = None,
 ) -> Reading:
-    """Judge one digit by its calibrated probabilities, one for each of `classes`.
+    """Judge one digit by a network's probabilities, one for each of `classes`.
 
-    It is accepted where the best digit reaches `threshold`, a confidence from the model's card; else it is for review.
-    A class "none" takes its share of the probability, so that what looks like no digit does not get there.
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
+    digit that `rule` put in the place of a likelier one is for review, however sure it is.
     """
-    found = dict(zip(classes, map(float, probabilities), strict=True))
-    none = found.pop(NONE, 0.0)
-    ranked = sorted(found.items(), key=lambda item: -item[1])
-    best, why, alternative = steer([Candidate(value, math.log(max(p, TINY))) for value, p in ranked], rule)
-    value, confidence = best.value, found[best.value]
-    others = [(other, p) for other, p in ranked if other != value]
-    digit = Digit(value, confidence, box, tuple(others[:ALTERNATIVES]))
+    ranked, none, score = rank(probabilities, classes)
+    best, why, alternative = steer([Candidate(value, math.log(p)) for value, p in ranked], rule)
+    rest = math.fsum([none, *(p for _, p in ranked[1:])])
+    sure = calibration.probability(score)
+    shares = {value: p * (1 - sure) / rest for value, p in ranked[1:]}  # in the network's own proportions
+    shares[ranked[0][0]] = sure
+    confidence = shares.pop(best.value)
+    digit = Digit(best.value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
     accepted = not why and confidence >= threshold
     return Reading(
         status="accepted" if accepted else "review",
-        value=value,
+        value=best.value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else why or ("not_digits" if none > confidence else "low_confidence"),
+        reason="" if accepted else why or ("not_digits" if none > ranked[0][1] else "low_confidence"),
         alternative=alternative,
+        score=None if why else score,
     )
 
 
@@ -83,29 +106,26 @@ def read_field(
     steps: NDArray[np.float32],
     found: list[Candidate],
     line: Line,
-    rule: Rule | None,
-    calibration: Calibration | None,
+    calibration: Calibration,
     threshold: float,
+    rule: Rule | None = None,
 ) -> Reading:
     """Judge a field by what the network says along its line: (steps, 11) probabilities, and the values found in them.
 
-    A value that a rule put in the place of a likelier one is for review, however sure it is.
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
+    value that `rule` put in the place of a likelier one is for review, however sure it is.
     """
     best, why, alternative = steer(found, rule)
     if why and why != "wrong_length" and best is found[0]:
         best, why, alternative = steer([*found, *substitutions(steps, found)], rule)
     if not best.value:
-        return Reading("review", reason=why or "not_digits", alternative=alternative)
-    score = log_odds(min(max(math.exp(best.score), TINY), 1 - TINY))
-    confidence = calibration.probability(score) if calibration else math.exp(min(best.score, 0.0))
+        return Reading("review", reason=why or "not_digits", alternative=alternative, kind="field")
+    score = score_of(best)
+    confidence = calibration.probability(score)
     accepted = not why and confidence >= threshold
     stands = spots(steps, best.value)
     places = boxes(line, [(spot.first / len(steps), (spot.last + 1) / len(steps)) for spot in stands])
-    digits = []
-    for digit, spot, box in zip(best.value, stands, places, strict=True):
-        ranked = sorted(((str(other), odds) for other, odds in enumerate(spot.odds)), key=lambda item: -item[1])
-        others = tuple((other, odds) for other, odds in ranked if other != digit)
-        digits.append(Digit(digit, spot.odds[int(digit)], box, others[:ALTERNATIVES]))
+    digits = [_digit(value, spot, box) for value, spot, box in zip(best.value, stands, places, strict=True)]
     return Reading(
         status="accepted" if accepted else "review",
         value=best.value,
@@ -113,7 +133,43 @@ def read_field(
         digits=tuple(digits),
         reason="" if accepted else why or "low_confidence",
         alternative=alternative,
+        kind="field",
+        score=None if why else score,
     )
+
+
+def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
+    """Decide whether a page of some shape shows a digit or a field, by what either network makes of it.
+
+    What stands beside a digit in a tight crop may look like more digits, so there a field has to be the surer one; and
+    where it stays a digit against a likely field, it is for review. On a wide page, the digit network may have seen
+    what is left of boxes.
+    """
+    height, width = shape[:2]
+    wide = width >= WIDE * height
+    if len(field.value) < 2:
+        return field if wide and field.value and field.value != digit.value else digit
+    apart = digit.digits[0].box[2] < FILLS * width
+    if wide or (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
+        return field
+    if field.confidence < LIKELY:
+        return digit
+    return replace(digit, status="review", reason=digit.reason or "low_confidence", alternative=field.value, score=None)
+
+
+def score_of(best: Candidate) -> float:
+    """The raw score of a field: the log-odds of its value against all others."""
+    return best.score - math.log(max(-math.expm1(min(best.score, 0.0)), TINY))
+
+
+def _digit(value: str, spot: Spot, box: Box) -> Digit:
+    shares = {str(other): share for other, share in enumerate(spot.odds)}
+    confidence = shares.pop(value)
+    return Digit(value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
+
+
+def _share(item: tuple[str, float]) -> float:
+    return -item[1]
 
 
 def blank() -> Reading:
