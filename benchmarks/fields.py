@@ -1,4 +1,4 @@
-"""Measure the reading of whole fields: what it costs on one core, and how many strings of MNIST's test digits are right.
+"""Measure the reading of fields: its cost on one core, and the share of strings of MNIST's test digits read right.
 
 python -m benchmarks.fields --data DIR
 """
@@ -54,17 +54,15 @@ def main() -> int:
     if read is None or card.field is None:
         print(f"{arguments.model} has no network for fields", file=sys.stderr)
         return 1
-    found = {
-        "strings": strings(data, read, arguments.strings),
-        "milliseconds": times(data, read, card.field, arguments.fields),
-    }
+    right_of = strings(data, read, arguments.strings)
+    spent = times(data, read, card.field, arguments.fields)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps({"strings": right_of, "milliseconds": spent}, indent=1))
         return 0
-    for name, (right, size) in found["strings"].items():
+    for name, (right, size) in right_of.items():
         low, high = wilson(right, size)
         print(f"{name:<10}{right / size:>8.2%} of {size:,} strings right   {low:.1%} to {high:.1%}")
-    for name, (median, most) in found["milliseconds"].items():
+    for name, (median, most) in spent.items():
         print(f"{name:<10}{median:>8.2f} ms a field, 95% within {most:.2f} ms")
     return 0
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from watcher.decoding import BLANK, candidates, spots, substitutions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def steps_of(*said: dict[str, float]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import pytest
 
 from train import ctc
 from train.fields import GAPS, field, plain
-from train.lines import Task, long_enough, make_slice
+from train.lines import Lines, Task, long_enough, make_slice
 from watcher.line import HEIGHT, normalise_line
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_a_network_learns_to_read(digits: tuple[Images, Labels]) -> None:
         assert line is not None
         planes.append(np.rint(line.image * 255).astype(np.uint8))
         values.append(value)
-    lines = ctc.Lines(tuple(planes), tuple(values))
+    lines = Lines(tuple(planes), tuple(values))
     history = ctc.train(
         ctc.field_network(), lines, lambda _: keras.optimizers.Adam(2e-3), epochs=12, seed=1, say=lambda _: None
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +12,9 @@ from watcher.config import load
 from watcher.decoding import Candidate
 from watcher.errors import ConfigError
 from watcher.fields import Rule, rule_for, steer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def rule(**what: object) -> Rule:
@@ -134,4 +137,4 @@ def test_a_wrong_rule_is_one_line(tmp_path: Path, text: str, message: str) -> No
 def test_a_rule_is_frozen() -> None:
     """Nothing changes a rule once it was read."""
     with pytest.raises(ValidationError):
-        rule().name = "other"  # type: ignore[misc]
+        rule().name = "other"

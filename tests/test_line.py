@@ -16,7 +16,7 @@ PLACES = (60, 120, 180, 240)  # pixels: the left of each figure
 def drawn(paper: int = 235, ink: int = 40, top: int = 40, tall: int = 60, slope: float = 0.0) -> Page:
     """Four figures like a 0, a 7, a 4 and a 0, in pen strokes."""
     page = np.full((2 * top + tall, 340), paper, np.uint8)
-    shapes = (
+    shapes: tuple[list[tuple[float, float]], ...] = (
         [(0.5, 0), (0.1, 0.3), (0.1, 0.7), (0.5, 1), (0.9, 0.7), (0.9, 0.3), (0.5, 0)],
         [(0, 0), (1, 0), (0.4, 1)],
         [(0.5, 0), (0, 0.6), (1, 0.6), (0.8, 0.3), (0.8, 1)],

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from watcher.calibration import Calibration, log_odds
-from watcher.reading import ALTERNATIVES, Reading, blank, failed, rank, read_digit
+from watcher.reading import ALTERNATIVES, Reading, audited, blank, failed, rank, read_digit
 
 DIGITS = tuple("0123456789")
 BOX = (3, 5, 20, 30)
@@ -111,6 +111,28 @@ def test_blank() -> None:
 def test_failed() -> None:
     """A scan that could not be read has no value but says why."""
     assert failed("truncated") == Reading("failed", value="", confidence=0.0, digits=(), reason="truncated")
+
+
+def test_an_audit_takes_its_share_and_always_the_same() -> None:
+    """About the share that is asked for goes to a person, value and confidence kept; a rerun marks the same ones."""
+    reading = read_digit(certain("4", 0.99, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    names = [f"{number:064x}" for number in range(4000)]
+    chosen = [name for name in names if audited(reading, name, 1, 0.05).reason == "audit"]
+    assert 140 < len(chosen) < 260
+    assert chosen == [name for name in names if audited(reading, name, 1, 0.05).status == "review"]
+    assert set(chosen) <= {name for name in names if audited(reading, name, 1, 0.1).reason == "audit"}
+    marked = audited(reading, chosen[0], 1, 0.05)
+    assert (marked.value, marked.confidence, marked.digits) == (reading.value, reading.confidence, reading.digits)
+
+
+def test_an_audit_of_none_or_all() -> None:
+    """Without a share nothing is taken, with all of it everything that was accepted, and nothing else."""
+    accepted = read_digit(certain("4", 0.99, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    doubtful = read_digit(certain("4", 0.5, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    assert audited(accepted, "0" * 64, 1, 0.0) is accepted
+    assert audited(accepted, "0" * 64, 1, 1.0).status == "review"
+    for other in (doubtful, blank(), failed("truncated")):
+        assert audited(other, "0" * 64, 1, 1.0) is other
 
 
 def test_what_is_no_digit_is_for_review() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,7 +286,8 @@ def test_expected_calibration_error() -> None:
     confidence = np.repeat([0.5, 0.9], [150, 150])
     right = np.concatenate([np.tile([True, False], 75), np.ones(150, np.bool_)])
     assert calibration.expected_error(confidence, right) == pytest.approx(0.05, abs=0.02)
-    assert sum(size for *_, size in calibration.reliability(confidence, right)) == 300
+    assert calibration.reliability(confidence, right) == [(0.5, 0.5, 150), (pytest.approx(0.9), 1.0, 150)]
+    assert calibration.reliability(confidence[:19], right[:19]) == []
     assert calibration.expected_error(np.zeros(0), np.zeros(0, np.bool_)) == 0.0
 
 
@@ -352,6 +354,34 @@ def test_the_card_says_what_was_done(reference: Path, card: Mapping[str, Any], d
     assert "training images held back" in trial["on"]
     wrong = round((1 - accuracy["validation"]) * trial["size"])
     assert trial["curve"][-1][1:] == [trial["size"], wrong]
+
+
+def test_a_calibration_is_made_again_without_a_training(
+    reference: Path, card: Mapping[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`calibrate --shipped` gives a saved network the calibration that its fit gave it, and leaves the rest alone."""
+    again = Path(shutil.copytree(reference, tmp_path / "again"))
+    entry = json.loads((again / "card.json").read_text())
+    entry["calibration"]["digit"]["map"] = [[0, 0.1], [1, 0.2]]
+    (again / "card.json").write_text(json.dumps(entry))
+    assert main(["calibrate", "--shipped", "--model", str(again), "--data", str(data)]) == 0
+    made = json.loads((again / "card.json").read_text())
+    if mnist.load(data, data).limited(TRAINED).train_images.shape == mnist.load(data, data).train_images.shape:
+        assert made == card
+    assert made["calibration"]["digit"]["map"] != entry["calibration"]["digit"]["map"]
+    assert "digit: calibrated on" in capfd.readouterr().out
+
+
+def test_a_calibration_on_other_data_is_refused(
+    reference: Path, drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A network is not calibrated on data that it may have been trained on: other MNIST files than its card names."""
+    other = Path(shutil.copytree(drawn, tmp_path / "other"))
+    labels = other / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
+    (other / "t10k-labels-idx1-ubyte").write_bytes(idx(np.ones(200, np.uint8)))
+    assert main(["calibrate", "--shipped", "--model", str(reference), "--data", str(other)]) == 1
+    assert "trained on other data" in capfd.readouterr().err
 
 
 def test_the_history_has_a_row_for_each_epoch(reference: Path) -> None:

@@ -58,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit",
         help="train on MNIST, evaluate, plot, calibrate, export (the default)",
-        description="Train the network for digits and, with the recipe paper, the one for fields: on MNIST, evaluated on its "
-        "test set, calibrated on images held back, plotted, exported.",
-        epilog="With --extra the networks that are there are fine-tuned instead, on labelled crops of one's own; what that "
-        "brings is measured on crops held back.",
+        description="Train the network for digits and, with the recipe paper, the one for fields: on MNIST, evaluated "
+        "on its test set, calibrated on images held back, plotted, exported.",
+        epilog="With --extra the networks that are there are fine-tuned instead, on labelled crops of one's own; what "
+        "that brings is measured on crops held back.",
     )
     fit.set_defaults(command=_fit)
     fit.add_argument(
@@ -208,9 +208,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
-    if arguments.model is not None:
-        settings = settings.model_copy(update={"model": arguments.model})
+    settings = _settings(arguments)
     crops = evaluate.read_labels(arguments.folder)
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
     card = read_card(settings.model)
@@ -224,10 +222,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _calibrate(arguments: argparse.Namespace) -> int:
+def _settings(arguments: argparse.Namespace) -> config.Settings:
+    """Those of the watcher, but that nothing is set aside for a person: here all is compared with labels."""
     settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
-    if arguments.model is not None:
-        settings = settings.model_copy(update={"model": arguments.model})
+    model = arguments.model or settings.model
+    return settings.model_copy(update={"model": model, "audit": 0.0})
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
     if arguments.shipped == (arguments.folder is not None):
         raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
     if arguments.shipped:

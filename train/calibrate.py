@@ -146,7 +146,8 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
             line += f"{f'{start:.4f}' if start <= 1 else 'never':>9}   {_percent(then, one):>16}{_wrong(then, one):>7}"
             if start > 1:
                 missing = one.after.trials[0].missing(rate)
-                line += f"   about {missing:,} more crops are missing" if missing else "   even the surest are worse"
+                more = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
+                line += f"   {more}"
             lines.append(line.rstrip())
     return "\n".join([*lines, "", "What to label next:", *(f"- {line}" for line in advice(found, results, unlabelled))])
 
@@ -158,7 +159,7 @@ def advice(found: Sequence[Found], results: Sequence[Result], unlabelled: int) -
         wanting = [(rate, one.after.trials[0].missing(rate)) for rate in reversed(PROMISES)]
         rate, missing = next(((rate, missing) for rate, missing in wanting if missing != 0), (0.0, 0))
         if missing:
-            lines.append(f"about {missing:,} more crops of {one.kind}s would support max_error {rate:g}")
+            lines.append(f"about {_rounded(missing):,} more crops of {one.kind}s would support max_error {rate:g}")
         elif missing is None:
             lines.append(
                 f"{one.kind}s: {rate:.1%} is beyond this network on these crops, more labels will not change it"
@@ -168,8 +169,10 @@ def advice(found: Sequence[Found], results: Sequence[Result], unlabelled: int) -
             "crops that are blank or hold no number, at the share in which they come: without any, nothing is known "
             "of what becomes of them"
         )
-    sources = Counter(result.crop.group for result in results)
-    lines += [f"crops of {name}: there are only {count}" for name, count in sources.items() if name and count < LEAST]
+    sources = Counter(result.crop.group for result in results if result.crop.is_number)
+    few = [f"{name} ({count})" for name, count in sources.items() if name and count < LEAST]
+    if few:
+        lines.append(f"sources with too few numbers to say anything of them by themselves: {', '.join(few)}")
     if unlabelled:
         lines.append(f"label-next.csv names {min(unlabelled, NEXT):,} of the {unlabelled:,} crops without a label")
     return [*lines, "choose at random, not the hard ones or the easy ones: the promise holds for crops like these"]
@@ -207,9 +210,9 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
         names += [f"reliability-{one.kind}.png", f"risk-coverage-{one.kind}.png"]
         plots.save(plots.reliability(lines, f"Confidence and accuracy · {one.kind}s"), out / names[-2])
         now = np.array([one.after.probability(score) for score in one.scores.tolist()])
-        starts = {"now": {rate: one.after.threshold(rate) for rate in PROMISES}}
+        marks = {rate: calibration.accepted_at(now, one.right, one.after.threshold(rate)) for rate in PROMISES}
         title = f"What is given up for fewer errors · {one.kind}s"
-        plots.save(plots.risk_coverage({"now": (now, one.right)}, starts, title), out / names[-1])
+        plots.save(plots.risk_coverage({"now": (now, one.right)}, {"now": marks}, title), out / names[-1])
     if unlabelled:
         names.append("label-next.csv")
         with (out / names[-1]).open("w", encoding="utf-8", newline="") as file:
@@ -230,6 +233,12 @@ def _percent(taken: NDArray[np.bool_], one: Found) -> str:
 
 def _wrong(taken: NDArray[np.bool_], one: Found) -> str:
     return str(int((taken & ~one.right).sum()))
+
+
+def _rounded(count: int) -> int:
+    """Two figures, upwards: more would look as if it were known."""
+    step = int(10 ** max(len(str(count)) - 2, 0))
+    return int(-(-count // step) * step)
 
 
 def _names(odd: Sequence[Crop]) -> str:

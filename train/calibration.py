@@ -20,8 +20,9 @@ Right = NDArray[np.bool_]
 GRID = (*np.round(np.arange(12, -2.1, -0.2), 1).tolist(), -1000.0)
 """Scores at which crops are counted, the same for all data, so that tests at them are not chosen by what they test."""
 ENDS = 0.02, 0.98  # where the straight line of log-odds is written down
-FLATTEST = 0.05  # slope: scores that tell nothing still have to rise
-BINS = 15  # of a reliability diagram, equally wide
+FLATTEST, STEEPEST = 0.05, 50.0  # slope: scores that tell nothing still have to rise, and on more than one point
+BINS = 15  # of confidence, equally wide
+WORTH_A_POINT = 20  # values: fewer are no point of a reliability diagram
 
 
 def platt(scores: Scores, right: Right) -> list[tuple[float, float]]:
@@ -50,7 +51,7 @@ def platt(scores: Scores, right: Right) -> list[tuple[float, float]]:
         line = line + step
         if np.abs(step).max() < 1e-7:
             break
-    slope = max(float(line[0]), FLATTEST)
+    slope = min(max(float(line[0]), FLATTEST), STEEPEST)
     return [(round((log_odds(p) - float(line[1])) / slope, 4), p) for p in ENDS]
 
 
@@ -71,8 +72,15 @@ def expected_error(confidence: NDArray[np.float64], right: Right) -> float:
 
 
 def reliability(confidence: NDArray[np.float64], right: Right) -> list[tuple[float, float, int]]:
-    """Mean confidence, accuracy and size of each bin of a reliability diagram."""
-    return [(float(some.mean()), float(hits.mean()), len(some)) for some, hits in _bins(confidence, right)]
+    """Mean confidence, accuracy and size of each bin of a reliability diagram; small bins are joined to the next."""
+    points: list[tuple[float, float, int]] = []
+    some, hits = np.zeros(0), np.zeros(0, np.bool_)
+    for more, more_hits in _bins(confidence, right):
+        some, hits = np.append(some, more), np.append(hits, more_hits)
+        if len(some) >= WORTH_A_POINT:
+            points.append((float(some.mean()), float(hits.mean()), len(some)))
+            some, hits = some[:0], hits[:0]
+    return points
 
 
 def risk_coverage(scores: NDArray[np.float64], right: Right) -> list[tuple[float, float]]:
@@ -97,6 +105,12 @@ def aurc(scores: NDArray[np.float64], right: Right) -> float:
 def coverage_at(scores: NDArray[np.float64], right: Right, error: float) -> float:
     """The largest share of values, the surest first, of which at most `error` are wrong."""
     return max((share for share, wrong in risk_coverage(scores, right) if wrong <= error), default=0.0)
+
+
+def accepted_at(confidence: NDArray[np.float64], right: Right, start: float) -> tuple[float, float]:
+    """The share of values that reach a threshold, and the share of wrong ones among them."""
+    taken = confidence >= start
+    return (float(taken.mean()), float((~right[taken]).mean())) if taken.any() else (0.0, 0.0)
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:

@@ -16,11 +16,12 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from train.lines import Lines
 from watcher.line import HEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from train.lines import Lines
 
 CLASSES = 11  # the digits, and the blank of the CTC
 BLANK = 10
@@ -120,8 +121,7 @@ def _varied(plane: NDArray[np.uint8], value: str, rng: np.random.Generator) -> N
             else cv2.dilate(varied, np.ones((2, 2), np.uint8))
         )
     elif kind < 0.45:
-        noise = rng.integers(0, int(rng.uniform(8, 70)), varied.shape).astype(np.uint8)
-        varied = cv2.add(varied, noise)
+        varied = cv2.add(varied, np.asarray(rng.uniform(0, rng.uniform(8, 70), varied.shape), np.uint8), dtype=cv2.CV_8U)
     if rng.random() < 0.4:
         table = 255 * rng.uniform(0.8, 1.1) * (np.arange(256) / 255) ** rng.uniform(0.65, 1.6)
         varied = cv2.LUT(varied, np.clip(table, 0, 255).astype(np.uint8))
@@ -170,7 +170,6 @@ def train(
         parts = tf.numpy_function(load, [step], (tf.float32, tf.int32, tf.int32, tf.int32))
         return tuple(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
-    @tf.function(reduce_retracing=True)
     def learn(inputs: tf.Tensor, steps: tf.Tensor, digits: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = loss_of(network(inputs, training=True), steps, digits)
@@ -178,11 +177,12 @@ def train(
         rule.apply(tf.clip_by_global_norm(gradients, 5.0)[0], network.trainable_variables)
         return loss
 
+    step = tf.function(learn, reduce_retracing=True)
     history, losses, began = [], [], time.monotonic()
     for (epoch, _, _), (inputs, steps, digits, _) in zip(
         plan, tf.data.Dataset.range(len(plan)).map(shaped).prefetch(8), strict=True
     ):
-        losses.append(float(learn(inputs, steps, digits)))
+        losses.append(float(step(inputs, steps, digits)))
         last = len(losses) == len(plan) or plan[len(losses)][0] != epoch
         if last or len(losses) % 200 == 0:
             recent = losses[-200:]

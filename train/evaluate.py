@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ NO_DIGITS = "-"  # the label of a crop with writing that is no number
 SHOWN_RATES = (0.001, 0.01)  # of error, marked in the risk-coverage plot
 PROMISES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # error rates whose price in coverage is shown
 SLICE = 64  # crops decoded before the network runs, as in a worker
+LINES, WORTH_A_LINE = 5, 50  # groups that the plots have a line for, and numbers that make one
 SHOWN = 40  # crops in the picture of the worst
 CELL = 96  # pixels, the side of a crop and of its ink in the picture
 
@@ -206,7 +208,8 @@ def promise(numbers: Sequence[Result], max_error: float, card: Card) -> dict[str
     sure = [
         result
         for result in numbers
-        if result.reading.score is not None and result.reading.confidence >= thresholds[result.reading.kind]
+        if result.reading.score is not None
+        and result.reading.confidence >= thresholds.get(result.reading.kind, math.inf)
     ]
     return {
         "max_error": max_error,
@@ -308,14 +311,14 @@ def write(
     title = "Crops and what they were read as"
     plots.save(plots.confusion(counts, rows, columns, title), out / "confusion.png")
     numbers = [result for result in results if result.crop.is_number]
-    lines = {name: read_values(some) for name, some in _kinds(numbers).items()}
-    plots.save(plots.reliability(lines, "Confidence and accuracy"), out / "reliability.png")
-    whole = {name: confidences(some) for name, some in _kinds(numbers).items()}
-    starts = {
-        name: {rate: card.calibration(some[0].reading.kind).threshold(rate) for rate in SHOWN_RATES}
-        for name, some in _kinds(numbers).items()
+    sets = _sets(numbers)
+    sure = {name: read_values(some) for name, some in sets.items()}
+    plots.save(plots.reliability(sure, "Confidence and accuracy"), out / "reliability.png")
+    marks: dict[str, dict[float, tuple[float, float]]] = {
+        name: {rate: _accepted(promise(some, rate, card)) for rate in SHOWN_RATES} for name, some in sets.items()
     }
-    plots.save(plots.risk_coverage(whole, starts, "What is given up for fewer errors"), out / "risk-coverage.png")
+    whole = {name: confidences(some) for name, some in sets.items()}
+    plots.save(plots.risk_coverage(whole, marks, "What is given up for fewer errors"), out / "risk-coverage.png")
     shown = worst[:SHOWN]
     captions = [
         (
@@ -330,11 +333,17 @@ def write(
     plots.save(plots.gallery(pictures, captions, title, columns=5), out / "worst.png")
 
 
-def _kinds(numbers: Sequence[Result]) -> dict[str, list[Result]]:
-    """The numbers by the kind of calibration they were judged by."""
-    kinds = sorted({result.reading.kind for result in numbers})
-    found = {kind: [result for result in numbers if result.reading.kind == kind] for kind in kinds}
-    return {f"{kind}s": some for kind, some in found.items()}
+def _sets(numbers: Sequence[Result]) -> dict[str, list[Result]]:
+    """What the plots have a line for: all, and the largest groups where there are several, by field else by source."""
+    fields = [result.field for result in numbers]
+    names = fields if len(set(fields)) > 1 else [result.crop.group for result in numbers]
+    counts = [(name, count) for name, count in Counter(names).most_common(LINES) if count >= WORTH_A_LINE]
+    groups = {name or "(none)": [r for r, own in zip(numbers, names, strict=True) if own == name] for name, _ in counts}
+    return {"all": list(numbers), **(groups if len(groups) > 1 else {})}
+
+
+def _accepted(promised: dict[str, Any]) -> tuple[float, float]:
+    return promised["share"] or 0.0, promised["error"] or 0.0
 
 
 def _share(part: int, whole: int) -> float | None:

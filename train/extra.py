@@ -102,9 +102,8 @@ def fit_extra(
             for number, part in enumerate(parts, start=1):
                 network = tuner.tuned(np.setdiff1d(np.arange(count), part))
                 after[part] = tuner.right(network, part)
-                say(
-                    f"{kind}: fold {number}/{folds}, {before[part].mean():.2%} right before, {after[part].mean():.2%} after"
-                )
+                shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
+                say(f"{kind}: fold {number}/{folds}, {shares}")
             tuner.save(tuner.tuned(np.arange(count)), stage)
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
         if not rows:

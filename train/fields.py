@@ -18,6 +18,8 @@ from train.nothing import nothing
 from train.render import drawn, page, written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from train.hands import Stroke
     from train.mnist import Images, Labels
     from watcher.normalise import Page
@@ -375,7 +377,7 @@ class _Scene:
         nearest = max(int((reach[: len(edge)] - edge).max()), -glyph.shape[1])
         x = self._x - near.shape[1] + nearest + 1 + gap
         # Never so far under what comes before that the order could not be told.
-        return max(x, self._x - 0.45 * glyph.shape[1] if gap >= 0 else self._x - 0.3 * glyph.shape[1])
+        return float(max(x, self._x - (0.45 if gap >= 0 else 0.3) * glyph.shape[1]))
 
     def _height_of(self, glyph: Ink) -> int:
         base = self._base + self._slope * (self._x - self._start)
@@ -438,7 +440,8 @@ class _Scene:
         at = self._x + int(rng.uniform(0.15, 0.6) * BODY), self._base - int(rng.uniform(0, 0.2) * BODY)
         size = float(rng.uniform(0.5, 1.0)) * BODY / 30
         part = self._ink[:, at[0] : at[0] + 4 * BODY]
-        _print(part, text, (0, at[1]), size, int(rng.integers(1, 4)), float(rng.uniform(0.5, 1)))
+        thick, tone = int(rng.integers(1, 4)), float(rng.uniform(0.5, 1))
+        _print(part, text, (0, at[1]), size=size, thick=thick, tone=tone)
         self._x = min(at[0] + int(len(text) * 18 * size), self._ink.shape[1] - BODY)
 
     def _peek_in(self, top: int, bottom: int) -> None:
@@ -460,66 +463,88 @@ class _Scene:
     def _printed(self, form: str) -> Ink:
         """The form itself: how dark it is, 1 for as dark as the writing."""
         rng = self._rng
-        cover = np.zeros_like(self._ink)
-        height, width = cover.shape
-        thick = int(rng.integers(1, 5))
-        tone = float(rng.uniform(0.25, 1.2))
-        start, end = self._start, self._x
-        tilt = 0.0 if rng.random() < 0.5 else float(rng.normal(0, 0.008))
-
-        def across(y: float, left: float, right: float, wide: int = thick) -> None:
-            ends = (round(left), round(y + tilt * (left - start))), (round(right), round(y + tilt * (right - start)))
-            cv2.line(cover, *ends, tone, wide, cv2.LINE_AA)
-
-        def down(x: float, top: float, bottom: float, wide: int = thick) -> None:
-            y = tilt * (x - start)
-            cv2.line(cover, (round(x), round(top + y)), (round(x), round(bottom + y)), tone, wide, cv2.LINE_AA)
-
+        start, end, width = self._start, self._x, self._ink.shape[1]
         top, bottom = self._rows or (
             self._top - float(rng.uniform(0.05, 0.5)) * BODY,
             self._base + float(rng.uniform(0.05, 0.5)) * BODY,
         )
-        if form == "underline":
-            reach = (0, width) if rng.random() < 0.8 else (start - BODY * 0.3, end + BODY * 0.5)
-            across(self._base + float(rng.normal(0.06, 0.12)) * BODY, *reach)
-            if rng.random() < 0.25:
-                across(self._top - float(rng.uniform(-0.1, 0.4)) * BODY, *reach)
-        elif form == "dots":
-            step = int(rng.integers(4, 12))
-            y = self._base + int(rng.normal(0.06, 0.08) * BODY)
-            for x in range(start - 2 * BODY, min(end + 2 * BODY, width), step):
-                cv2.circle(cover, (x, y), max(1, thick - 1), tone, -1)
-        elif form == "frame":
-            self._rows = top, bottom
-            left, right = start - float(rng.uniform(0.1, 0.8)) * BODY, end + float(rng.uniform(0.1, 0.8)) * BODY
-            across(top, left, right)
-            across(bottom, left, right)
-            down(left, top, bottom)
-            down(right, top, bottom)
-        elif form == "boxes":
-            for left, right in self._cells:
-                across(top, left, right)
-                across(bottom, left, right)
-                down(left, top, bottom)
-                down(right, top, bottom)
-        elif form == "comb":
-            inner = max(1, thick - int(rng.integers(0, 3)))
-            closed = rng.random() < 0.75
-            rungs = top if closed or rng.random() < 0.5 else bottom - float(rng.uniform(0.15, 0.4)) * (bottom - top)
-            left, right = self._cells[0][0], self._cells[-1][1]
-            across(bottom, left, right)
-            if closed:
-                across(top, left, right)
-            for at, _ in self._cells[1:]:
-                down(at, rungs, bottom, inner)
-            for at in (left, right):
-                down(at, rungs, bottom, thick)
-            if rng.random() < 0.12:  # a bar of the form beside it
-                cv2.rectangle(cover, (round(left - rng.uniform(0.1, 0.5) * BODY), 0), (round(left), height), tone, -1)
-        if form in {"comb", "frame", "boxes", "underline"} and rng.random() < 0.3:  # broken, as copies of copies are
-            rough = cv2.resize(rng.random((height // 3, width // 3), np.float32), (width, height))
-            cover *= rough > rng.uniform(0.2, 0.5)
-        return cover
+        print_ = _Print(self._ink.shape[:2], start, rng)
+        match form:
+            case "underline":
+                reach = (0.0, float(width)) if rng.random() < 0.8 else (start - BODY * 0.3, end + BODY * 0.5)
+                print_.across(self._base + float(rng.normal(0.06, 0.12)) * BODY, *reach)
+                if rng.random() < 0.25:
+                    print_.across(self._top - float(rng.uniform(-0.1, 0.4)) * BODY, *reach)
+            case "dots":
+                y = self._base + int(rng.normal(0.06, 0.08) * BODY)
+                print_.dots(y, start - 2 * BODY, min(end + 2 * BODY, width))
+            case "frame":
+                self._rows = top, bottom
+                left, right = (float(rng.uniform(0.1, 0.8)) * BODY for _ in "lr")
+                print_.box(start - left, top, end + right, bottom)
+            case "boxes":
+                for left, right in self._cells:
+                    print_.box(left, top, right, bottom)
+            case "comb":
+                print_.comb([left for left, _ in self._cells], self._cells[-1][1], top, bottom)
+        if form in {"comb", "frame", "boxes", "underline"} and rng.random() < 0.3:
+            print_.wear()
+        return print_.cover
+
+
+class _Print:
+    """What is printed with one pen: a form's lines."""
+
+    def __init__(self, shape: tuple[int, ...], start: int, rng: np.random.Generator) -> None:
+        self.cover = np.zeros(shape, np.float32)
+        self._start, self._rng = start, rng
+        self._thick = int(rng.integers(1, 5))
+        self._tone = float(rng.uniform(0.25, 1.2))
+        self._tilt = 0.0 if rng.random() < 0.5 else float(rng.normal(0, 0.008))
+
+    def across(self, y: float, left: float, right: float) -> None:
+        """Print a level line."""
+        ends = [(round(x), round(y + self._tilt * (x - self._start))) for x in (left, right)]
+        cv2.line(self.cover, ends[0], ends[1], self._tone, self._thick, cv2.LINE_AA)
+
+    def down(self, x: float, top: float, bottom: float, thick: int = 0) -> None:
+        """Print an upright line."""
+        ends = [(round(x), round(y + self._tilt * (x - self._start))) for y in (top, bottom)]
+        cv2.line(self.cover, ends[0], ends[1], self._tone, thick or self._thick, cv2.LINE_AA)
+
+    def box(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Print a box."""
+        for y in (top, bottom):
+            self.across(y, left, right)
+        for x in (left, right):
+            self.down(x, top, bottom)
+
+    def comb(self, lefts: Sequence[float], right: float, top: float, bottom: float) -> None:
+        """Print cells side by side, open at the top or closed, now and then with a bar of the form beside them."""
+        rng = self._rng
+        inner = max(1, self._thick - int(rng.integers(0, 3)))
+        closed = rng.random() < 0.75
+        rungs = top if closed or rng.random() < 0.5 else bottom - float(rng.uniform(0.15, 0.4)) * (bottom - top)
+        for y in (bottom, top)[: 1 + closed]:
+            self.across(y, lefts[0], right)
+        for x in lefts[1:]:
+            self.down(x, rungs, bottom, inner)
+        for x in (lefts[0], right):
+            self.down(x, rungs, bottom)
+        if rng.random() < 0.12:
+            ends = (round(lefts[0] - rng.uniform(0.1, 0.5) * BODY), 0), (round(lefts[0]), self.cover.shape[0])
+            cv2.rectangle(self.cover, ends[0], ends[1], self._tone, -1)
+
+    def dots(self, y: int, left: int, right: int) -> None:
+        """Print a dotted line."""
+        for x in range(left, right, int(self._rng.integers(4, 12))):
+            cv2.circle(self.cover, (x, y), max(1, self._thick - 1), self._tone, -1)
+
+    def wear(self) -> None:
+        """Break what is printed, as in copies of copies."""
+        height, width = self.cover.shape
+        rough = cv2.resize(self._rng.random((height // 3, width // 3), np.float32), (width, height))
+        self.cover *= rough > self._rng.uniform(0.2, 0.5)
 
 
 def _sign(name: str, rng: np.random.Generator) -> list[Stroke]:
@@ -566,7 +591,7 @@ def _redrawn(ink: NDArray[np.uint8], half: float) -> Ink:
         return _tight(np.clip(max(half, 0.6) - apart + 0.7, 0, 1).astype(np.float32))
     change = min(half - now, 0.05 * BODY)  # no broader than leaves the loops open
     margin = max(0, int(change)) + 2
-    ink = cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    ink = np.pad(ink, margin)
     inside = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
     outside = cv2.distanceTransform(1 - ink, cv2.DIST_L2, 3)
     edge = np.where(ink > 0, inside - 0.5, 0.5 - outside)
@@ -626,7 +651,7 @@ def _ground(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Ink, bool
             at = int(rng.uniform(-0.2, 1) * width), int(rng.uniform(0.2, 1.3) * height)
             text = chr(int(rng.integers(65, 91)))
             size = float(rng.uniform(1, 4)) * height / 90
-            _print(cover, text, at, size, int(rng.integers(4, 22)), 1.0)
+            _print(cover, text, at, size=size, thick=int(rng.integers(4, 22)), tone=1.0)
         cover *= rng.uniform(0.08, 0.4)
     elif kind == "stamp":
         at = int(rng.uniform(0, 1) * width), int(rng.uniform(0, 1) * height)
@@ -679,14 +704,14 @@ def _taken(ink: Ink, printed: Ink, body: float, rng: np.random.Generator) -> Pag
     if kind < 0.06:  # one bit, or nearly: as some scanners deliver
         level, _ = cv2.threshold(taken, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
         steep = float(rng.choice([1, 20, 60]))
-        return np.clip((taken.astype(np.float32) - level) * 255 / steep + 128, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip((taken.astype(np.float32) - level) * 255 / steep + 128, 0, 255), np.uint8)
     if kind < 0.55:
         _, data = cv2.imencode(".jpg", taken, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
-    return taken
+    return np.asarray(taken, np.uint8)
 
 
-def _print(cover: Ink, text: str, at: tuple[int, int], size: float, thick: int, tone: float) -> None:
+def _print(cover: Ink, text: str, at: tuple[int, int], *, size: float, thick: int, tone: float) -> None:
     plane = np.zeros(cover.shape, np.uint8)  # OpenCV sets text on bytes only
     cv2.putText(plane, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, thick, cv2.LINE_AA)
     np.maximum(cover, tone / 255 * plane.astype(np.float32), out=cover)

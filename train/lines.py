@@ -12,6 +12,7 @@ import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Task:
 
 
 def pool(images: Images, labels: Labels, seed: int, count: int) -> Lines:
-    """Make `count` fields of digits from `images`; what the normaliser does not find, or not long enough, is left out."""
+    """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
     path = _cached(images, seed, count)
     if path.is_file():
         with np.load(path) as kept:
@@ -88,7 +89,7 @@ def line_of(page: Page) -> NDArray[np.uint8] | None:
 
 def long_enough(width: int, value: str) -> bool:
     """Whether the network has a step for each digit, and one between those that are alike (see `ctc`)."""
-    alike = sum(a == b for a, b in zip(value, value[1:], strict=False))
+    alike = sum(a == b for a, b in pairwise(value))
     return len(value) + alike <= 2 * (width // 4)
 
 

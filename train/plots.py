@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 BLUE, ORANGE, RED, GREEN = "#2563a8", "#d9822b", "#c0392b", "#2e7d4f"
+COLOURS = BLUE, ORANGE, GREEN, RED, "#7b4ea3", "#8a6d3b"  # of the lines in one plot
+MARKERS = "os^v"  # of the points on them
 DPI = 110
 HARDEST = 40
 
@@ -201,7 +203,7 @@ def reliability(lines: Mapping[str, tuple[NDArray[np.float64], Right]], title: s
     """
     figure, axes = _figure(6.2, 5.6)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label="as it should be")
-    for (name, (confidence, right)), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    for (name, (confidence, right)), colour in zip(lines.items(), COLOURS, strict=False):
         bins = calibration.reliability(confidence, right)
         error = calibration.expected_error(confidence, right)
         label = f"{_short(name)}\n{len(right):,} values, expected calibration error {error:.4f}"
@@ -216,33 +218,33 @@ def reliability(lines: Mapping[str, tuple[NDArray[np.float64], Right]], title: s
     axes.set_xlabel("confidence")
     axes.set_ylabel("right")
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
 def risk_coverage(
-    lines: Mapping[str, tuple[NDArray[np.float64], Right]], starts: Mapping[str, Mapping[float, float]], title: str
+    lines: Mapping[str, tuple[NDArray[np.float64], Right]],
+    marks: Mapping[str, Mapping[float, tuple[float, float]]],
+    title: str,
 ) -> Figure:
     """Plot, for each named set, the share of wrong values against the share accepted, the surest first.
 
-    `starts` are the thresholds in force for each set and rate of error; where they cut a curve is marked.
+    `marks` are, for each set and each `max_error`, the share that is accepted and the share of wrong ones among it.
     """
     figure, axes = _figure(7.6, 5.0)
     floor = 1.0
-    for (name, (confidence, right)), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    for (name, (confidence, right)), colour in zip(lines.items(), COLOURS, strict=False):
         points = calibration.risk_coverage(confidence, right)
         least = 0.5 / max(len(right), 1)  # no error at all is drawn at half an error
         floor = min(floor, least)
         area = calibration.aurc(confidence, right)
         label = f"{_short(name)}\n{len(right):,} values, area under the curve {area:.5f}"
         axes.plot([x for x, _ in points], [max(y, least) for _, y in points], color=colour, linewidth=1.6, label=label)
-        for marker, start in zip("os^v", starts[name].values(), strict=False):
-            taken = confidence >= start
-            if taken.any():
-                share, wrong = float(taken.mean()), float((~right[taken]).mean())
-                axes.plot([share], [max(wrong, least)], marker, color=colour, markersize=8, markeredgecolor="white")
-    rates = dict.fromkeys(rate for some in starts.values() for rate in some)
-    for marker, rate in zip("os^v", rates, strict=False):
+        for marker, (accepted, wrong) in zip(MARKERS, marks[name].values(), strict=False):
+            if accepted:
+                axes.plot([accepted], [max(wrong, least)], marker, color=colour, markersize=8, markeredgecolor="white")
+    rates = dict.fromkeys(rate for some in marks.values() for rate in some)
+    for marker, rate in zip(MARKERS, rates, strict=False):
         axes.plot([], [], marker, color=FAINT, label=f"accepted at max_error {100 * rate:g}%")
     axes.set_yscale("log")
     axes.set_ylim(max(floor, 1e-5), 1)
@@ -252,7 +254,7 @@ def risk_coverage(
     axes.set_xlim(0, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share accepted, the surest first")
-    axes.set_ylabel("wrong among them")
+    axes.set_ylabel("wrong among them (none: drawn as half a value)")
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure

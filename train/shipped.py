@@ -40,6 +40,7 @@ SEED = 2000
 SCANS, WORN = 10, 4  # renderings of each image, clean and on worn paper
 FLOOR = 0.01  # share of wrong values below which worn paper is not asked to go
 NOTHINGS = 0.2  # crops of no digit for each image on worn paper, before those that look like one are dropped
+SHOWN_RATES = 0.001, 0.01  # of error, marked in the risk-coverage plot
 LOOKS = 0.75  # so likely a digit to a plain network: not to be called none
 AS_IT_IS = 0.25  # of the clean scans: the image itself, bright on black
 Tried = tuple[str, float, "Scores", "Right"]
@@ -110,8 +111,11 @@ def draw(folder: Path, kind: str, entry: dict[str, Any], tried: Sequence[Tried])
         confidence = np.array([read.probability(score) for score in scores.tolist()])
         lines[on] = confidence, right
     plots.save(plots.reliability(lines, f"Confidence and accuracy · {kind}"), folder / f"reliability-{kind}.png")
-    starts = {rate: read.threshold(rate) for rate in (0.001, 0.01)}
-    figure = plots.risk_coverage(lines, dict.fromkeys(lines, starts), f"What is given up for fewer errors · {kind}")
+    marks = {
+        on: {rate: calibration.accepted_at(*line, read.threshold(rate)) for rate in SHOWN_RATES}
+        for on, line in lines.items()
+    }
+    figure = plots.risk_coverage(lines, marks, f"What is given up for fewer errors · {kind}")
     plots.save(figure, folder / f"risk-coverage-{kind}.png")
 
 

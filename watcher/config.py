@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from watcher.errors import ConfigError
-from watcher.fields import Rule
+from watcher.fields import Rule  # noqa: TC001 - pydantic looks it up
 
 Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -60,6 +60,7 @@ class Settings(_Section):
     thumbnails: Literal["all", "review", "none"] = "all"
     contact_sheet: bool = True
     accept: Accept = Accept()
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     limits: Limits = Limits()
     keep_days: Annotated[float, Field(gt=0, le=36500)] | None = None
     metrics: Annotated[Path, Field(strict=False)] | None = None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from watcher.decoding import Candidate
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from watcher.decoding import Candidate
 
 PLAUSIBLE = math.log(1e-4)  # a value that fits is taken down to this share of the best one's probability
 LONGEST = 99  # digits

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from watcher.normalise import Labels, Mask, Page, Plane
     from watcher.reading import Box
@@ -61,7 +62,7 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
 
     Neighbours are parted where there is the least ink between them.
     """
-    height, width = line.image.shape
+    width = line.image.shape[1]
     ink = line.image > INKED
     middles = [(first + last) / 2 * width for first, last in steps]
     columns = ink.sum(axis=0)
@@ -75,7 +76,7 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
     found = []
     for middle, left, right in zip(middles, cuts, cuts[1:], strict=False):
         x0, x1 = int(max(left, middle - REACH * HEIGHT)), int(np.ceil(min(right, middle + REACH * HEIGHT)))
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
         near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - middle) < 0.35 * BODY
         real = stats[1:, cv2.CC_STAT_HEIGHT] >= 0.3 * BODY
         mine = np.flatnonzero(near & real) + 1
@@ -210,7 +211,7 @@ def _strokes(stats: Labels, height: int) -> NDArray[np.bool_]:
         keep &= np.maximum(stats[:, 2], stats[:, 3]) >= 0.12 * tallest
         if tallest < 2 * SPECK * height:
             keep[:] = False
-    return keep
+    return np.asarray(keep, np.bool_)
 
 
 def _slope(writing: NDArray[np.bool_]) -> float:

@@ -158,7 +158,8 @@ def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # Alone, and as wide as it is: what a line says does not depend on which others it came with.
         wide = np.pad(image, ((0, 0), (0, -image.shape[1] % STRIDE)))
-        return raw(wide[np.newaxis, :, :, np.newaxis])[0]
+        said: NDArray[np.float32] = raw(wide[np.newaxis, :, :, np.newaxis])[0]
+        return said
 
     return read
 

@@ -24,7 +24,7 @@ from watcher.decoding import candidates
 from watcher.fields import rule_for
 from watcher.line import normalise_line
 from watcher.normalise import normalise
-from watcher.reading import WIDE, Reading, blank, failed, of_two, read_digit, read_field
+from watcher.reading import WIDE, Reading, audited, blank, failed, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 from watcher.thumbnail import Painter
@@ -67,7 +67,7 @@ class Sheet:
     @property
     def seen(self) -> Ink | Line | None:
         """What the network saw whose reading it is."""
-        return self.line if self.reading is not None and self.reading is self.field else self.ink
+        return self.line if self.reading is not None and self.reading.kind == "field" else self.ink
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -150,7 +150,7 @@ class Reader:
             found = candidates(steps)
             if found[0].value or (rule and rule.least > 1):
                 judge = self.card.calibration("field")
-                sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule)
+                sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
         if sheet.field and ((rule and rule.least > 1) or (sheet.is_wide and len(sheet.field.value) > 1)):
             sheet.reading = sheet.field
 
@@ -168,15 +168,15 @@ class Reader:
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
             digit = read_digit(
-                row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold, sheet.rule
+                row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold, rule=sheet.rule
             )
             assert sheet.pixels is not None
             sheet.reading = of_two(digit, sheet.field, sheet.pixels.shape) if sheet.field else digit
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
-        reading = sheet.reading
-        assert reading is not None
+        assert sheet.reading is not None
+        reading = audited(sheet.reading, sheet.sha256, sheet.page, self.settings.audit)
         name, tile = "", b""
         wanted = self.settings.thumbnails
         with sheet.timed("draw"):

@@ -85,6 +85,7 @@ _URGENCY: Final[dict[Status, int]] = {"failed": 0, "review": 1, "blank": 2, "acc
 _REASONS: Final = {
     "low_confidence": "not sure enough",
     "not_digits": "may not be a digit",
+    "audit": "taken at random for a check",
     "clipped": "runs over the edge",
     "wrong_length": "wrong number of digits",
     "unreadable": "cannot be decoded",
@@ -295,7 +296,7 @@ def _draw_view(card: _Canvas, right: int, y: int, side: int, ink: Ink | Line) ->
     how = cv2.INTER_NEAREST if high == wide else cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     large = cv2.resize(seen, size, interpolation=how)
     card.picture(right - size[0], y, _as_page(np.asarray(large, np.uint8)))
-    return size[0]
+    return int(size[0])
 
 
 def _draw_confidence(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:
