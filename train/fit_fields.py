@@ -167,7 +167,7 @@ def share(read: Read, lines: Lines) -> float:
     return float(np.mean(right))
 
 
-def compare(network: keras.Model, path: Path, lines: Lines, count: int = 500) -> export.Parity:
+def compare(network: keras.Model, path: Path, lines: Lines, count: int = 200) -> export.Parity:
     """Compare what a network and its export say along some lines; another value is an error."""
     read = reader(path)
     same, largest = 0, 0.0
