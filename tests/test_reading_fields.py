@@ -145,6 +145,7 @@ def found(
         (found("7", 0.99, "digit"), found("71", 0.95), (100, 90), "7", "review"),  # who knows
         (found("7", 0.5, "digit"), found("71", 0.95), (100, 90), "71", "accepted"),
         (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 90), "171", "accepted"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.3), (100, 90), "7", "review"),
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
     ],

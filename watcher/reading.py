@@ -155,7 +155,7 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
     apart = digit.digits[0].box[2] < FILLS * width
     if wide or (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
         return field
-    if field.confidence < LIKELY:
+    if field.confidence < LIKELY and not apart:
         return digit
     return replace(digit, status="review", reason=digit.reason or "low_confidence", alternative=field.value, score=None)
 

@@ -223,7 +223,7 @@ def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | Line | N
     if page is None:
         _draw_broken(card, left + width / 2, top + height / 2)
         return
-    several = len(reading.digits) > 1
+    several = len(reading.digits) > 1 or (reading.kind == "field" and bool(reading.digits))
     caption = 16 if several else 0
     picture = _fit(page, width - 8, height - 8 - caption)
     high, wide = picture.shape[:2]
