@@ -121,7 +121,9 @@ def _varied(plane: NDArray[np.uint8], value: str, rng: np.random.Generator) -> N
             else cv2.dilate(varied, np.ones((2, 2), np.uint8))
         )
     elif kind < 0.45:
-        varied = cv2.add(varied, np.asarray(rng.uniform(0, rng.uniform(8, 70), varied.shape), np.uint8), dtype=cv2.CV_8U)
+        varied = cv2.add(
+            varied, np.asarray(rng.uniform(0, rng.uniform(8, 70), varied.shape), np.uint8), dtype=cv2.CV_8U
+        )
     if rng.random() < 0.4:
         table = 255 * rng.uniform(0.8, 1.1) * (np.arange(256) / 255) ** rng.uniform(0.65, 1.6)
         varied = cv2.LUT(varied, np.clip(table, 0, 255).astype(np.uint8))

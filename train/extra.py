@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from watcher.config import Limits
 
 LEAST = 10  # crops of a kind, from which on it is worth it
-VIEWS = 30  # times that each crop is shown
-MIXED = 8_000  # made fields among them, so that nothing is unlearned
+EPOCHS = 4
+VIEWS = 20  # times that each crop is shown
+MIXED = 2_500  # made fields among them, so that nothing is unlearned
 RATE = 8e-4
 
 
@@ -129,12 +130,11 @@ class _Fields:
         self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
-        epochs = 6
-        again = max(1, VIEWS // epochs)
+        again = VIEWS // EPOCHS
         planes = tuple(self._lines.planes[i] for i in chosen) * again + self._made.planes
         values = tuple(self._lines.values[i] for i in chosen) * again + self._made.values
         return trained(
-            self._start, Lines(planes, values), epochs=epochs, seed=self._seed, say=_nothing, optimiser=_gentle
+            self._start, Lines(planes, values), epochs=EPOCHS, seed=self._seed, say=_nothing, optimiser=_gentle
         )
 
     def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -168,16 +168,15 @@ class _Digits:
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
         network = keras.models.load_model(self._path, compile=False)
         rng = np.random.default_rng(self._seed)
-        again = 6
+        again = VIEWS // EPOCHS
         images = np.concatenate([*[self._images[chosen]] * again, self._others])
         labels = np.concatenate([*[self._labels[chosen]] * again, self._other_labels])
-        epochs = max(1, VIEWS // again)
         network.compile(
-            optimizer=_gentle(epochs * -(-len(images) // 128)),
+            optimizer=_gentle(EPOCHS * -(-len(images) // 128)),
             loss="sparse_categorical_crossentropy",
             jit_compile=False,
         )
-        for _ in range(epochs):
+        for _ in range(EPOCHS):
             network.fit(augment(images, rng), labels, batch_size=128, epochs=1, verbose=0)
         return network
 
