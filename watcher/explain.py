@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from watcher.decode import decode
+from watcher.line import normalise_line
 from watcher.normalise import looks, normalise
 from watcher.pipeline import thumbnail_name, write
 from watcher.tasks import Fault
@@ -38,6 +39,8 @@ STEPS = (
     "the writing",
     "what the network sees",
 )
+FIELD_STEPS = "the crop, and the digits that were read", "what the network sees"
+_FOUND = "#d0208f"
 SIDE = 2.1  # inches of one step
 
 
@@ -52,17 +55,36 @@ def explain_rows(rows: Iterable[Row], limits: Limits, folder: Path) -> None:
 
 
 def explain(page: Page, reading: Reading, name: str) -> bytes:
-    """Draw the steps from `page` to the network's input as a PNG, a row for each look that was taken at it."""
+    """Draw the steps from `page` to the network's input as a PNG: what was read as a field, or what as a digit."""
+    return _explain_field(page, reading, name) if reading.kind == "field" else _explain_digit(page, reading, name)
+
+
+def _explain_field(page: Page, reading: Reading, name: str) -> bytes:
+    """The crop with its digits boxed, and under it the line that was found."""
+    line = normalise_line(page)
+    figure = Figure(figsize=(8, 4.5), dpi=80, layout="constrained")
+    axes = figure.subplots(2, 1)
+    _show(axes[0], page)
+    for digit in reading.digits:
+        x, y, w, h = digit.box
+        axes[0].add_patch(Rectangle((x, y), w, h, fill=False, color=_FOUND))
+        axes[0].text(x + w / 2, y + h, digit.value, ha="center", va="top", color=_FOUND)
+    _show(axes[1], None if line is None else 1 - line.image)
+    for axis, step in zip(axes, FIELD_STEPS, strict=True):
+        axis.set_title(step, fontsize=9)
+    return _as_png(figure, reading, name)
+
+
+def _explain_digit(page: Page, reading: Reading, name: str) -> bytes:
+    """A row for each look that was taken at the page."""
     rows = list(looks(page))
     figure = Figure(figsize=(SIDE * len(STEPS), (SIDE + 0.5) * len(rows) + 0.4), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{printable(name)}: {_said(reading)}")
     for look, axes in zip(rows, figure.subplots(len(rows), len(STEPS), squeeze=False), strict=True):
         x, y, w, h = look.part
         _show(axes[0], page[y : y + h, x : x + w])
         if look.written is not None:
             left, top, width, height = look.box
-            axes[0].add_patch(Rectangle((left - x, top - y), width, height, fill=False, color="#d0208f"))
+            axes[0].add_patch(Rectangle((left - x, top - y), width, height, fill=False, color=_FOUND))
         _show(axes[1], look.grey)
         _show(axes[2], -look.ink)
         for axis, mask in zip(axes[3:6], (look.dark, look.unruled, look.written), strict=True):
@@ -72,6 +94,12 @@ def explain(page: Page, reading: Reading, name: str) -> bytes:
         _show(axes[6], None if ink is None else 1 - ink.image)
         for axis, step in zip(axes, STEPS, strict=True):
             axis.set_title(step, fontsize=9)
+    return _as_png(figure, reading, name)
+
+
+def _as_png(figure: Figure, reading: Reading, name: str) -> bytes:
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{printable(name)}: {_said(reading)}")
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
