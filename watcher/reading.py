@@ -52,6 +52,7 @@ class Reading:
 
 
 NONE = "none"  # the class of what is no digit
+SURELY_NONE = 0.8  # of its probability: below that it may be a digit after all, and is only not sure enough
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
@@ -98,7 +99,7 @@ def read_digit(
         value=best.value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else why or ("not_digits" if none > ranked[0][1] else "low_confidence"),
+        reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else "low_confidence"),
         alternative=alternative,
         score=None if why else score,
     )
