@@ -149,10 +149,10 @@ def test_several_scans_of_one_writing_say_less_of_others() -> None:
     """Ten scans each of 5,000 writings promise 0.1% for scans of these; for others they count as 5,000, and say so."""
     scans = Trial("scans", 50_000, 0.0, ((2.0, 48_000, 30),), 5000)
     assert scans.start(0.001) == 2.0
-    assert scans.beyond(0.001) == pytest.approx(bound(3, 4800))
+    assert scans.beyond(2.0) == pytest.approx(bound(3, 4800))
     assert shown(3, 4800, bound(3, 4800) + 1e-6)
     assert not shown(3, 4800, bound(3, 4800) - 1e-5)
-    assert 0.0015 < scans.beyond(0.001) < 0.0017
+    assert 0.0015 < scans.beyond(2.0) < 0.0017
     assert "is promised, but at most 0.16% on other writings than those of scans" in calibration(scans).caveat(0.001)
     assert calibration(scans).caveat(0.01) == ""
     assert calibration(Trial("crops", 48_000, 0.0, ((2.0, 48_000, 30),))).caveat(0.001) == ""

@@ -70,14 +70,12 @@ class Trial:
             lowest = score
         return lowest
 
-    def beyond(self, max_error: float) -> float:
-        """The error that is shown, at 95% confidence, for other writings than these, where `start` puts the threshold.
+    def beyond(self, start: float) -> float:
+        """The error from a score on that is shown, at 95% confidence, for other writings than these.
 
         All scans of one writing count as one, as if they always went the same way, which is nearly so.
         """
-        if not self.writings:
-            return max(max_error, self.floor)
-        start, share = self.start(max_error), self.writings / self.size
+        share = self.writings / self.size
         reached, wrong = next((n, e) for score, n, e in self.curve if score <= start)
         return bound(math.ceil(share * wrong), int(share * reached))
 
@@ -135,9 +133,10 @@ class Calibration:
     def caveat(self, max_error: float) -> str:
         """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
         worse = [f"at most {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
+        start = max(trial.start(max_error) for trial in self.trials)
         for trial in self.trials:
-            beyond = trial.beyond(max_error) if trial.floor <= max_error else 0.0
-            if beyond > max_error:
+            beyond = trial.beyond(start) if trial.writings else 0.0
+            if beyond > max(max_error, trial.floor):
                 worse.append(f"at most {beyond:.2%} on other writings than those of {trial.on}")
         return f"accept.max_error {max_error:g} is promised, but {' and '.join(worse)}" if worse else ""
 
