@@ -136,8 +136,10 @@ def test_an_audit_of_none_or_all() -> None:
 
 
 def test_what_is_no_digit_is_for_review() -> None:
-    """Where the class of no digits is likelier than each digit, the best digit is a guess, and the reason says so."""
-    reading = read_digit([0.3, 0.1, 0.6], ["0", "1", "none"], (0, 0, 1, 1), AS_IT_IS, 0.4)
+    """Where the class of no digits is by far the likeliest, the best digit is a guess, and the reason says so."""
+    reading = read_digit([0.08, 0.02, 0.9], ["0", "1", "none"], (0, 0, 1, 1), AS_IT_IS, 0.4)
     assert (reading.status, reading.value, reading.reason) == ("review", "0", "not_digits")
-    assert reading.confidence == pytest.approx(0.3)
+    assert reading.confidence == pytest.approx(0.08)
+    doubtful = read_digit([0.3, 0.1, 0.6], ["0", "1", "none"], (0, 0, 1, 1), AS_IT_IS, 0.4)
+    assert (doubtful.status, doubtful.reason) == ("review", "low_confidence")
     assert "none" not in [value for value, _ in reading.digits[0].alternatives]
