@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,9 +21,10 @@ def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch
     (tmp_path / "a.png").write_bytes(crop())
     jobs = [Job(str(tmp_path / "a.png"), "a.png")]
     with Workers(Settings(model=ROOT / "model", workers=2)) as workers:
-        for worker in workers.workers:
-            worker.process.kill()
-            worker.process.wait()
+        busy, dead = workers.workers
+        busy.process.send_signal(signal.SIGSTOP)  # it will have the scan in hand
+        dead.process.kill()
+        dead.process.wait()
         monkeypatch.setenv("PYTHONHOME", str(tmp_path))  # where no Python is
         for _ in range(3):
             with pytest.raises(OSError, match="ended at its start"):
