@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT, crop
 
 from watcher.config import Settings
-from watcher.tasks import Job
-from watcher.workers import Workers
+from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
+from watcher.workers import Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("index", "parts"),
+    [(IDLE, ["abcd"]), (SEVERAL, ["ab", "cd"]), (0, ["A", "bcd"]), (2, ["C", "abd"])],
+    ids=["before it began", "several in hand", "the first in hand", "one in hand"],
+)
+def test_what_is_tried_next(index: int, parts: list[str]) -> None:
+    """A slice that broke is split around the scan in hand, which is under suspicion then (upper case)."""
+    jobs = [Job(name, name) for name in "abcd"]
+    split = _split(jobs, Broken(index, Fault("crashed_decoder")))
+    assert ["".join(job.name.upper() if job.suspect else job.name for job in part) for part in split] == parts
+    assert all(job.fault is None for part in split for job in part)
+
+
+def test_blamed_for_the_second_time() -> None:
+    """A scan that breaks a worker alone is tried once more, and blamed after that; not where none began with it."""
+    fault = Fault("crashed_decoder")
+    job = Job("a", "a")
+    (suspects,) = _split([job], Broken(0, fault))
+    assert [suspects] == [[replace(job, suspect=True)]]
+    assert _split(suspects, Broken(IDLE, fault)) == [suspects]
+    assert _split(suspects, Broken(SEVERAL, fault)) == [[replace(job, suspect=True, fault=fault)]]
 
 
 def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
