@@ -275,10 +275,10 @@ def describe(state: State, at: float) -> str:
         ("inbox", state.inbox),
         ("", f"{state.waiting:,} waiting{first}"),
         *[("", f"{count:,} of them {why}") for why, count in sorted(state.held.items())],
-        *([("", f"{state.other:,} files left alone, no scans by their names")] if state.other else []),
-        ("in flight", f"{state.in_flight:,} scans"),
+        *([("", f"{_count(state.other, 'file')} left alone, by name no scan")] if state.other else []),
+        ("in flight", _count(state.in_flight, "scan")),
         ("outbox", state.outbox),
-        ("", f"{state.deliveries:,} deliveries, {state.scans:,} scans{last}"),
+        ("", f"{_count(state.deliveries, 'delivery', 'deliveries')}, {_count(state.scans, 'scan')}{last}"),
         *_table(state.rows, ("accepted", "review", "blank", "failed"), "rows"),
         *_table(state.reasons, sorted(state.reasons, key=lambda reason: -state.reasons[reason]), "why not"),
     ]
@@ -305,6 +305,10 @@ def version() -> str:
         return metadata.version("digitdrop")
     except metadata.PackageNotFoundError:  # run from a folder that was never installed
         return "unknown"
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def _table(counts: Mapping[str, int], names: Sequence[str], title: str) -> list[tuple[str, str]]:
