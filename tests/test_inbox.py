@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from conftest import crop
+from conftest import PATIENCE, crop
 
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
@@ -33,7 +34,13 @@ def settings(tmp_path: Path) -> Settings:
 def inbox(settings: Settings) -> Iterator[Inbox]:
     """An inbox with its claims, in this process."""
     with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
-        yield Inbox(settings, claims, watch, stop=lambda: False)
+        yield Inbox(settings, claims, watch, stop=too_late())
+
+
+def too_late() -> Callable[[], bool]:
+    """Tells the loop to stop where it would not come to an end."""
+    end = time.monotonic() + PATIENCE
+    return lambda: time.monotonic() > end
 
 
 def taken(inbox: Inbox) -> list[str]:
@@ -211,7 +218,7 @@ def test_batches_are_bounded(settings: Settings) -> None:
         (settings.inbox / f"{number}.png").write_bytes(crop(number))
     with Watch(small.inbox, "scan") as watch, Claims(small.inbox) as claims:
         sizes = []
-        for batch in Inbox(small, claims, watch, stop=lambda: False).batches(lambda _: None, lambda _: None, once=True):
+        for batch in Inbox(small, claims, watch, stop=too_late()).batches(lambda _: None, lambda _: None, once=True):
             sizes.append(len(batch.jobs()))
             batch.decide()
             batch.drop()

@@ -576,6 +576,7 @@ def test_34_35_scans_that_spoil_their_worker(folder: Folder) -> None:
     }
     assert details["PRINT.png"] == "libcolour: a profile libscan: an odd tag"
     assert "SIGSEGV" in details["DIE.png"]
+    assert "SIGALRM" in details["SLEEP.png"]
     assert "libscan" not in folder.log(process)
 
 
