@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 12
 FIELDS_MADE, FIELDS_HELD = 96_000, 4_000  # to train on, and of digits held back to calibrate with
+CLEAN = 5  # strings of digits held back for each of those fields
 STRINGS = 1_000  # of each kind, of test digits
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
@@ -207,7 +208,7 @@ def _calibration(read: Read, mnist: Mnist, held: NDArray[np.bool_], worn: Lines,
     images, labels = mnist.train_images[held], mnist.train_labels[held]
     name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
     tried: list[Tried] = []
-    clean = _strings(images, labels, len(worn), None, seed)
+    clean = _strings(images, labels, CLEAN * len(worn), None, seed)
     for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
         best = [candidates(read(plane))[0] for plane in lines.planes]
         # As in the watcher: what is read as one digit or none is for the digit network.
