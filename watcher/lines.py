@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from watcher.plane import RIM, WORK, components, odd, only
+from watcher.plane import RIM, WORK, components, median, odd, only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,11 +122,11 @@ def _pieces(mask: Mask) -> list[_Line]:
             if w > PIECE * WORK and h < MAX_TILT * w + LINE_WIDTH * WORK:
                 ours = labels[y : y + h, x : x + w] == i
                 counts = ours.sum(axis=0)
-                thick = float(np.median(counts[counts > 0]))
+                thick = median(counts[counts > 0])
                 # Where a stroke lies along it, it is thicker: that is left to the stroke.
                 ys, xs = np.nonzero(ours & (counts < 1.5 * thick + 1))
                 slope, height = _fitted(xs, ys)
-                if np.median(np.abs(ys - slope * xs - height)) < thick / 2:
+                if median(np.abs(ys - slope * xs - height)) < thick / 2:
                     ys, xs = np.nonzero(ours)
                     own = np.abs(ys - slope * xs - height) < thick / 2 + 1.5
                     at = height + y - slope * x
@@ -230,7 +230,7 @@ def _waver(line: NDArray[np.bool_]) -> float:
     x = np.flatnonzero(thick)
     y = (np.arange(line.shape[0]) @ line)[x] / thick[x]
     slope, height = _fitted(x, y)
-    return float(np.median(np.abs(y - slope * x - height)))
+    return median(np.abs(y - slope * x - height))
 
 
 def _boxed(mask: Mask) -> Mask:
@@ -269,7 +269,7 @@ def _side(ours: Mask) -> Mask | None:
     top = np.where(there, part.argmax(axis=0), 0)
     x = np.flatnonzero(there)
     line = np.polyfit(x, top[x], 1)
-    if np.median(np.abs(top[x] - np.polyval(line, x))) > 2 * STEADY * WORK:
+    if median(np.abs(top[x] - np.polyval(line, x))) > 2 * STEADY * WORK:
         return None
     rows = np.arange(height)[:, np.newaxis] - np.polyval(line, np.arange(width))
     # As thick as it is where no stroke touches it, and its rough edge.

@@ -33,3 +33,9 @@ def only(chosen: NDArray[np.bool_], labels: Labels) -> Mask:
 def odd(share: float) -> int:
     """An odd kernel size that is about this share of WORK."""
     return 2 * int(share * WORK / 2) + 1
+
+
+def median(values: NDArray[np.generic]) -> float:
+    """The middle of some values, of two the upper: a tenth of the time of `np.median`, which looks for NaNs."""
+    middle = values.size // 2
+    return float(np.partition(values, middle)[middle])
