@@ -12,14 +12,19 @@ import io
 import itertools
 import os
 import shutil
+import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import crop, read_csv
 
+from watcher import claims as durability
 from watcher.claims import Claims
+from watcher.config import Batch as BatchSettings
 from watcher.config import Settings
+from watcher.courier import Courier
 from watcher.inbox import Inbox
 from watcher.outbox import Outbox, check_folders
 from watcher.pipeline import read_whole
@@ -45,7 +50,14 @@ class World:
     """Folders with a few scans, and a downstream that takes each delivery the moment it can be seen."""
 
     def __init__(self, root: Path) -> None:
-        self.settings = Settings(inbox=root / "inbox", outbox=root / "outbox", settle=0.0, patience=0.0, watch="scan")
+        self.settings = Settings(
+            inbox=root / "inbox",
+            outbox=root / "outbox",
+            settle=0.0,
+            patience=0.0,
+            watch="scan",
+            batch=BatchSettings(size=2),
+        )
         self.taken = root / "taken"
         for path in (self.settings.inbox / "sub", self.settings.outbox, self.taken):
             path.mkdir(parents=True)
@@ -57,6 +69,7 @@ class World:
         self.fail_at = 0
         self.failure: OSError | None = None  # None: killed
         self.dead = False
+        self.turn = threading.RLock()  # operations come from the loop and from the courier
 
     def take(self) -> None:
         """Downstream, at its quickest."""
@@ -70,6 +83,10 @@ class World:
         """One of the operating system's functions, as this world provides it."""
 
         def wrapped(*arguments: Any, **more: Any) -> Any:
+            with self.turn:
+                return operate(*arguments, **more)
+
+        def operate(*arguments: Any, **more: Any) -> Any:
             self.take()
             self.count += 1
             if self.dead or (self.count == self.fail_at and self.failure is None):
@@ -79,7 +96,7 @@ class World:
                 assert self.failure is not None
                 raise self.failure
             # What counts is which calls there are, and in which order; the disk need not really be waited for.
-            result = None if name == "fsync" else real[name](*arguments, **more)
+            result = 0 if name in {"fsync", "syncfs"} else real[name](*arguments, **more)
             self.take()
             return result
 
@@ -99,12 +116,12 @@ class World:
         claims = Claims(self.settings.inbox)
         outbox = Outbox(self.settings)
         try:
-            with Watch(self.settings.inbox, "scan") as watch:
+            with Watch(self.settings.inbox, "scan") as watch, Courier() as courier:
                 claims.ensure()
                 inbox = Inbox(self.settings, claims, watch, stop=lambda: False)
-                for batch in inbox.batches(outbox.finish, lambda _: None, once=True):
+                for batch in inbox.batches(outbox.finish, lambda _: None, once=True, landed=courier.wait):
                     outbox.stage(batch)
-                    outbox.deliver(batch, self.read(batch), "model")
+                    courier.send(partial(outbox.deliver, batch, self.read(batch), "model"))
         finally:
             for lock in claims.locks.values():  # as the kernel does for the dead
                 os.close(lock)
@@ -141,6 +158,7 @@ def inside(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in OPERATIONS:
             patch.setattr(os, name, world.operation(name))
+        patch.setattr(durability, "syncfs", world.operation("syncfs"))
         patch.setattr(io, "open", opened)
         patch.setattr("builtins.open", opened)
         yield

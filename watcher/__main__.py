@@ -10,12 +10,14 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from watcher import config
 from watcher.check import check_all
 from watcher.claims import Claims
+from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders, summary
@@ -28,7 +30,9 @@ from watcher.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from watcher.claims import Batch
     from watcher.config import Settings
+    from watcher.results import Row
 
 log = logging.getLogger("digitdrop")
 
@@ -65,23 +69,26 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             log.info("reading with %s, ready after %.1f s", workers.model, time.monotonic() - start)
             for doubt in workers.doubts:
                 log.warning("%s", doubt)
-            with Progress(inbox) as progress:
-                for batch in inbox.batches(outbox.finish, service.tell, arguments.once):
+
+            def deliver(batch: Batch, rows: list[Row], begin: float) -> None:
+                outbox.deliver(batch, rows, workers.model)
+                service.delivered(batch.id, rows)
+                log.info("%s: %s, in %.1f s", batch.id, summary(rows), time.monotonic() - begin)
+
+            with Progress(inbox) as progress, Courier() as courier:
+                for batch in inbox.batches(outbox.finish, service.tell, arguments.once, courier.wait):
                     begin = time.monotonic()
                     try:
                         rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)
                         if settings.contact_sheet:
                             workers.sheet(rows, batch.id, outbox.sheet(batch))
-                        outbox.deliver(batch, rows, workers.model)
+                        courier.send(partial(deliver, batch, rows, begin))
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again
                         service.tell(error)
                         if arguments.once:
                             raise
                     except Stopped:
                         break
-                    else:
-                        service.delivered(batch.id, rows)
-                        log.info("%s: %s, in %.1f s", batch.id, summary(rows), time.monotonic() - begin)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import itertools
 import logging
 import os
 import signal
@@ -44,6 +43,7 @@ ONLY_ITS_OWN = {
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
+SELDOM = 20  # times as long as a look at the folder takes, until the next: large folders are looked at less often
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
@@ -65,12 +65,17 @@ class Inbox:
         self._took = 0.0  # seconds that the last scan took
 
     def batches(
-        self, finish: Callable[[Batch], None], trouble: Callable[[OSError | None], None], once: bool = False
+        self,
+        finish: Callable[[Batch], None],
+        trouble: Callable[[OSError | None], None],
+        once: bool = False,
+        landed: Callable[[], None] = lambda: None,
     ) -> Iterator[Batch]:
         """Yield claimed batches until told to stop; with `once`, until nothing is left that could be read.
 
         What was claimed earlier and not delivered comes first, and comes again until it is. Decided batches go to
-        `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again.
+        `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again. The next
+        batch may be asked for while the last is on its way: `landed` waits for it, and raises what hindered it.
         """
         pause = BACK_OFF[0]
         while not self.stop():
@@ -79,13 +84,16 @@ class Inbox:
                 self.claims.ensure()
                 self.watch.check()
                 self.claims.adopt()
+                landed()
                 for batch in self.claims.decided():
                     finish(batch)
                 for batch in self.claims.undecided():
                     yield from self._hand_out(batch)
+                landed()
                 if not self.claims.undecided():
                     self.claims.release()
                     yield from self._fresh()
+                    landed()
                 if self.claims.undecided():  # could not be delivered, and `trouble` was told
                     self._pause(pause)
                     pause = min(2 * pause, BACK_OFF[1])
@@ -96,7 +104,8 @@ class Inbox:
                     for name, why in self.held.items():  # its end is up to others
                         log.warning("%s: left in the inbox: %s", escape(name), why)
                     return
-                self._rest()
+                if not self.backlog:
+                    self._rest()
             except OSError as error:
                 trouble(error)
                 if once:
@@ -105,30 +114,34 @@ class Inbox:
                 pause = min(2 * pause, BACK_OFF[1])
 
     def _fresh(self) -> Iterator[Batch]:
-        """Claim what has settled, batch by batch; the folder is looked at again after `scan_every` at the latest."""
+        """Claim what has settled, batch by batch; of a backlog the rest is left after `scan_every`, to look again."""
         size, wait = self.settings.batch.size, self.settings.batch.wait
         settled = self._look()
         due = self.settling.due(time.monotonic())
         if 0 < len(settled) < size and due is not None and due <= wait:
             self.watch.wait(wait)
             settled = self._look()
-        deadline = time.monotonic() + self.settings.scan_every
-        while settled and not self.stop() and time.monotonic() < deadline:
-            batch = self._claim(list(itertools.islice(settled.items(), size)))
-            settled = dict(itertools.islice(settled.items(), size, None))
-            self.backlog = len(settled)
+        waiting = list(settled.items())
+        deadline = time.monotonic() + max(self.settings.scan_every, SELDOM * self._took)
+        for first in range(0, len(waiting), size):
+            if self.stop() or time.monotonic() > deadline:
+                return
+            batch = self._claim(waiting[first : first + size])
+            self.backlog = max(0, len(waiting) - first - size)
             if batch is not None:
                 yield from self._hand_out(batch)
-                if batch.open.exists():
+                if len(self.claims.undecided()) > 1:  # not only the last, which is on its way
                     return
 
     def _hand_out(self, batch: Batch) -> Iterator[Batch]:
-        for job in batch.jobs():
+        jobs = batch.jobs()
+        for job in list(jobs):
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             if why := _still_written(job.path):
                 self._hold(job.name, why)
                 put_back(job.path, os.path.join(self.root, job.name))
-        self.in_flight = len(batch.jobs())
+                jobs.remove(job)
+        self.in_flight = len(jobs)
         if not self.in_flight:  # all were put back, or a crash came before the first
             _remove_empty(batch.open)
             return
@@ -187,8 +200,7 @@ class Inbox:
 
     def _rest(self) -> None:
         """Wait for an event, for the next file to settle, or for the timer."""
-        # A large folder is looked at less often, so that looking takes a tenth of the time at most.
-        self._pause(min(10 * self._took, self.settings.scan_every))
+        self._pause(min(SELDOM * self._took, self.settings.scan_every))
         due = self.settling.due(time.monotonic())
         self.watch.wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
