@@ -6,13 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check bench train install clean
+.PHONY: run test check bench train install clean install-service remove-service test-systemd
 
 run: $(VENV)/run.done  ## start the watcher on inbox/
 	$(BIN)/python -m watcher run
 
 test: $(VENV)/dev.done  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-systemd: $(VENV)/dev.done  ## as root: the service in a systemd booted for it
+	$(BIN)/python -m pytest tests/test_systemd.py $(ARGS)
 
 check: $(VENV)/dev.done  ## lint and types
 	$(BIN)/ruff check .
@@ -26,6 +29,12 @@ bench: $(VENV)/train.done  ## what README.md's figures come from; DATA=folder wi
 	$(BIN)/python -m benchmarks $(ARGS)
 
 install: $(VENV)/run.done  ## only install what running needs
+
+install-service:  ## as root: install or upgrade the systemd service; NAME=… for one of several inboxes
+	@sh systemd/service.sh install $(NAME)
+
+remove-service:  ## as root: take it away again; PURGE=1 with its data
+	@PURGE=$(PURGE) sh systemd/service.sh remove $(NAME)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

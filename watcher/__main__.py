@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import faulthandler
 import json
 import logging
 import signal
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from watcher import config
+from watcher import log as logs
 from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
@@ -22,7 +25,8 @@ from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders, summary
 from watcher.results import Delivery, now, to_csv
-from watcher.service import Progress, Service, describe, states
+from watcher.retention import Retention
+from watcher.service import Progress, Service, Stopwatch, describe, states
 from watcher.tasks import Job
 from watcher.watch import Watch
 from watcher.workers import Workers
@@ -36,53 +40,73 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digitdrop")
 
-CONFIG = Path("config.yaml")  # where the settings are, unless --config says otherwise
+# Where the settings are, unless --config says otherwise: here, else those of the service.
+CONFIGS = (Path("config.yaml"), Path("/etc/digitdrop/config.yaml"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
-        path = arguments.config or (CONFIG if CONFIG.exists() else None)
+        logs.set_up(getattr(arguments, "log_json", False))
+        path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
         return int(arguments.command(config.load(path), arguments))
     except DigitdropError as error:
-        print(f"digitdrop: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"{logs.prefix(logging.ERROR)}digitdrop: {line}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"digitdrop: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"{logs.prefix(logging.ERROR)}digitdrop: {error.filename or 'the system'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 1
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Watch the inbox and deliver until told to stop."""
-    start = time.monotonic()
     check_folders(settings)
-    outbox = Outbox(settings)
-    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox, outbox.place) as claims:
+    faulthandler.enable()  # the watchdog ends us with SIGABRT: say where we hung
+    with Service(settings) as service, Watch(settings.inbox, settings.watch) as watch:
+        courier = Courier(service.beat)
+        outbox = Outbox(settings, courier.moves)
         stop = _stop_on_signals(watch)
-        with Workers(settings, lambda: claims.lock, stop) as workers:
-            inbox = Inbox(settings, claims, watch, stop)
-            service = Service(workers.model, inbox)
-            service.ready()
+        with (
+            Claims(settings.inbox, outbox.place) as claims,
+            Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
+        ):
+            inbox = Inbox(settings, claims, watch, stop, service.beat)
+            retention = Retention(settings, service.beat)
+
+            def turn(trouble: OSError | None) -> None:
+                service.tell(trouble)
+                if trouble is None:
+                    retention.turn(arguments.once)
+
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
-            log.info("reading with %s, ready after %.1f s", workers.model, time.monotonic() - start)
             for doubt in workers.doubts:
                 log.warning("%s", doubt)
 
-            def deliver(batch: Batch, rows: list[Row], begin: float) -> None:
+            def deliver(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
                 outbox.deliver(batch, rows, workers.model)
-                service.delivered(batch.id, rows)
-                log.info("%s: %s, in %.1f s", batch.id, summary(rows), time.monotonic() - begin)
+                clock.lap("deliver")
 
-            with Progress(inbox) as progress, Courier() as courier:
-                for batch in inbox.batches(outbox.finish, service.tell, arguments.once, courier.wait):
-                    begin = time.monotonic()
+            def tell(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+                service.delivered(batch, rows, clock.seconds, clock.end)
+                words = summary(rows)
+                log.info("%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock))
+
+            service.begin(workers.model, inbox)
+            with Progress(inbox) as progress, courier:
+                for batch in inbox.batches(outbox.finish, turn, arguments.once, courier.wait):
+                    clock = Stopwatch()
                     try:
                         rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)
+                        clock.lap("read")
                         if settings.contact_sheet:
                             workers.sheet(rows, batch.id, outbox.sheet(batch))
-                        courier.send(partial(deliver, batch, rows, begin))
+                            clock.lap("sheet")
+                        courier.send(partial(deliver, batch, rows, clock), partial(tell, batch, rows, clock))
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again
                         service.tell(error)
                         if arguments.once:
@@ -116,7 +140,7 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([dataclasses.asdict(state) for state in found], indent=1))
     elif found:
-        print("\n\n".join(describe(state) for state in found))
+        print("\n\n".join(describe(state, time.time()) for state in found))
     else:
         print(f"no watcher is running on {settings.inbox}; start one with 'digitdrop run'")
     return 0 if found else 1
@@ -132,7 +156,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         raise UsageError(f"unknown command {argv[0]!r}; {hint}commands are {', '.join(commands)}")
     parser = _Parser(prog="digitdrop", description="A hot folder for handwritten numbers.")
     common = _Parser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIG}, if there)")
+    common.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIGS[0]}, else {CONFIGS[1]}, if there)"
+    )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     parsers = {}
     for name, command in commands.items():
@@ -140,6 +166,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parsers[name] = subparsers.add_parser(name, help=meaning, description=meaning, parents=[common])
         parsers[name].set_defaults(command=command)
     parsers["run"].add_argument("--once", action="store_true", help="deliver what is there, then exit")
+    parsers["run"].add_argument("--log-json", action="store_true", help="log lines as JSON, for collectors")
     parsers["read"].add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of them")
     parsers["read"].add_argument("--picture", type=Path, metavar="DIR", help="put annotated pictures here")
     parsers["status"].add_argument("--json", action="store_true", help="for programs")
@@ -166,6 +193,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise UsageError(f"no scans in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(found))
+
+
+def _fields(batch: str, rows: Sequence[Row], clock: Stopwatch) -> dict[str, object]:
+    """What a collector wants to know of a delivery."""
+    counts = Counter(row.reading.status for row in rows)
+    seconds = {stage: round(time, 3) for stage, time in clock.seconds.items()}
+    return {"fields": {"batch": batch, "scans": len({row.name for row in rows}), "rows": counts, "seconds": seconds}}
 
 
 def _stop_on_signals(watch: Watch) -> Callable[[], bool]:

@@ -1,19 +1,41 @@
-"""Whether everything is fit to run, a line for each thing."""
+"""Whether everything is fit to run: a line for each thing, fit or what to do about it."""
 
 from __future__ import annotations
 
+import ctypes
+import grp
+import importlib
 import os
+import pwd
+import tempfile
+import time
+from calendar import timegm
 from typing import TYPE_CHECKING
 
+from watcher.claims import STAMP, WORK
 from watcher.config import worker_count
-from watcher.errors import DigitdropError
-from watcher.outbox import check_folders
-from watcher.watch import Watch
+from watcher.errors import ConfigError, DigitdropError
+from watcher.mounts import mount_of
+from watcher.outbox import STAGING, check_folders
+from watcher.watch import Watch, on_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from watcher.config import Settings
+
+ROOM = 100_000_000  # bytes that should be free, at least
+RESIDENT = 120_000_000  # bytes of memory that a worker really uses
+AHEAD = 300  # seconds that a delivery may be from the future
+LIBRARIES = ("numpy", "cv2", "PIL.Image", "ai_edge_litert.interpreter", "matplotlib.backends.backend_agg")
+TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+
+
+class Advice(DigitdropError):  # noqa: N818 - no error: all works
+    """It runs, but could run better."""
+
+    exit_code = 0
 
 
 def check_all(settings: Settings) -> int:
@@ -21,18 +43,90 @@ def check_all(settings: Settings) -> int:
     worst = 0
     for name, look in CHECKS:
         try:
-            print(f"fit     {name + ':':<10}{look(settings)}")
+            verdict, words = "fit", look(settings)
+        except Advice as advice:
+            verdict, words = "ADVICE", str(advice)
         except DigitdropError as error:
-            print(f"NOT FIT {name + ':':<10}{error}")
-            worst = max(worst, error.exit_code)
+            verdict, words, worst = "NOT FIT", str(error), max(worst, error.exit_code)
+        except OSError as error:
+            verdict, words, worst = "NOT FIT", f"{error.filename}: {error.strerror}", max(worst, 1)
+        print(f"{verdict:<8}{name + ':':<11}{words}")
     return worst
 
 
+def _user(settings: Settings) -> str:
+    user = _user_name(os.geteuid())
+    if os.geteuid() == 0:
+        owner = _user_name(os.stat(settings.inbox).st_uid) if settings.inbox.is_dir() else "digitdrop"
+        who = f"sudo -u {owner} digitdrop check" if owner != "root" else "as the service's user"
+        raise Advice(f"root may do everything, the service's user may not; check again: {who}")
+    groups = sorted(_group_name(group) for group in {os.getegid(), *os.getgroups()})
+    return f"{user}, of the groups {', '.join(groups)}"
+
+
 def _folders(settings: Settings) -> str:
-    check_folders(settings)
-    same = os.stat(settings.inbox).st_dev == os.stat(settings.outbox).st_dev
-    how = "linked" if same else "copied, they lie on different file systems"
-    return f"{settings.inbox} → {settings.outbox}, writable; originals are {how}"
+    try:
+        check_folders(settings)
+    except ConfigError as error:
+        folder = next((f for f in (settings.inbox, settings.outbox) if str(f) in str(error)), settings.inbox)
+        if not folder.is_dir():
+            raise
+        raise ConfigError(f"{error}; {_mode(folder)}, and this is {_user_name(os.geteuid())}") from error
+    closed = [path for path in _subfolders(settings.inbox) if not _may(path, os.R_OK | os.W_OK | os.X_OK)]
+    if closed:
+        raise DigitdropError(
+            f"{_mode(closed[0])}: {_user_name(os.geteuid())} cannot take scans out of it"
+            + (f", nor out of {len(closed) - 1} more folders" if len(closed) > 1 else "")
+            + "; chmod g+rwx, and for folders to come: "
+            + f"setfacl -d -m g:{_group_name(os.getegid())}:rwx {settings.inbox}"
+        )
+    return f"{settings.inbox} → {settings.outbox}, both can be written"
+
+
+def _disks(settings: Settings) -> str:
+    kinds = mount_of(settings.inbox).kind, mount_of(settings.outbox).kind
+    with (
+        tempfile.NamedTemporaryFile(dir=settings.inbox / WORK) as scan,
+        tempfile.TemporaryDirectory(dir=settings.outbox / STAGING, prefix=".check-") as stage,
+    ):
+        try:
+            os.link(scan.name, os.path.join(stage, "scan"))
+        except OSError as error:
+            how = f"copied ({error.strerror}): each is twice on disk until its delivery is out"
+        else:
+            how = "linked, which costs nothing"
+    return f"inbox on {kinds[0]}, outbox on {kinds[1]}; originals are {how}"
+
+
+def _room(settings: Settings) -> str:
+    words = []
+    for key in ("inbox", "outbox"):
+        folder: Path = getattr(settings, key)
+        disk = os.statvfs(folder)
+        room, files = disk.f_bavail * disk.f_frsize, disk.f_favail
+        if room < ROOM:
+            raise DigitdropError(
+                f"{key}: only {_size(room)} free on the disk of {folder}; take deliveries away, or set keep_days:"
+            )
+        if disk.f_files and files < 10 * settings.batch.size:
+            raise DigitdropError(
+                f"{key}: only {files:,} inodes free on the disk of {folder}; "
+                "take deliveries away, or set thumbnails: none"
+            )
+        words.append(f"{key} {_size(room)}" + (f" and {files:,} inodes" if disk.f_files else ""))
+    return f"{', '.join(words)} free"
+
+
+def _libraries(settings: Settings) -> str:
+    for name in LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise DigitdropError(
+                f"{name.partition('.')[0]} cannot be loaded: {error}; "
+                "install the program again, or the system library that this names"
+            ) from error
+    return "numpy, OpenCV, Pillow, LiteRT and matplotlib can be loaded"
 
 
 def _model(settings: Settings) -> str:
@@ -49,25 +143,137 @@ def _model(settings: Settings) -> str:
 
 
 def _watch(settings: Settings) -> str:
+    every = f"a scan every {settings.scan_every:g} s; a file settles in {settings.settle:g} s"
+    if on_network(settings.inbox):
+        kind = mount_of(settings.inbox).kind
+        if settings.watch == "events":
+            raise DigitdropError(f"watch: events, but on {kind} others' files come without events; set watch: auto")
+        return f"the inbox is on the network ({kind}), whence no events come: {every}"
     with Watch(settings.inbox, settings.watch) as watch:
+        if not watch.events:
+            return every
+        folders = 1 + len(_subfolders(settings.inbox))
+        allowed = _kernel_limit("inotify/max_user_watches")
+        if allowed is not None and folders > allowed:
+            raise DigitdropError(
+                f"the inbox holds {folders:,} folders, fs.inotify.max_user_watches is {allowed:,}: "
+                f"in some only the timer sees new files; "
+                f"sysctl -w fs.inotify.max_user_watches={2 * folders}, or set watch: scan"
+            )
         watch.check()
         if watch.trouble:
             raise DigitdropError(f"{watch.trouble}; raise fs.inotify.max_user_instances, or set watch: scan")
-        events = "file events, and " if watch.events else ""
-        return f"{events}a scan every {settings.scan_every:g} s; a file settles in {settings.settle:g} s"
+    watches = "" if allowed is None else f" ({folders:,} of at most {allowed:,} watches)"
+    return f"file events{watches}, and {every}"
 
 
 def _limits(settings: Settings) -> str:
-    limits = settings.limits
+    limits, workers = settings.limits, worker_count(settings)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if workers * RESIDENT > memory:
+        raise DigitdropError(
+            f"{workers} workers need some {_size(workers * RESIDENT)} of memory, this machine has {_size(memory)}; "
+            f"set workers: {max(1, memory // RESIDENT // 2)}"
+        )
     return (
-        f"{worker_count(settings)} workers of at most {limits.memory / 1e9:g} GB; a scan of at most "
-        f"{limits.bytes / 1e6:g} MB, {limits.pixels / 1e6:g} megapixels, {limits.seconds:g} s"
+        f"{workers} workers of at most {_size(limits.memory)}; a scan of at most "
+        f"{_size(limits.bytes)}, {limits.pixels / 1e6:g} megapixels, {limits.seconds:g} s"
     )
 
 
+def _clock(settings: Settings) -> str:
+    now = time.time()
+    stamps = [name.partition("-")[0] for name in os.listdir(settings.outbox) if not name.startswith(".")]
+    latest = max((seconds for stamp in stamps if (seconds := _seconds(stamp)) is not None), default=0)
+    if latest > now + AHEAD:
+        ago = f"{(latest - now) / 3600:.1f} hours"
+        raise DigitdropError(
+            f"the last delivery is {ago} from now, so the clock is or was wrong; set it by a time server"
+        )
+    kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) != TIME_ERROR
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    if not kept:
+        raise Advice(f"{told}, which no time server keeps right: deliveries are named by it; set up NTP")
+    return f"{told}, kept by a time server"
+
+
+def _metrics(settings: Settings) -> str:
+    if settings.metrics is None:
+        return "none, as metrics: is not set"
+    folder = settings.metrics.parent
+    if not _may(folder, os.W_OK | os.X_OK):
+        why = _mode(folder) if folder.is_dir() else f"{folder} is not a folder"
+        raise DigitdropError(f"{settings.metrics} cannot be written: {why}; set metrics: to where it can")
+    if settings.metrics.suffix != ".prom":
+        raise DigitdropError(f"{settings.metrics}: node_exporter takes only files that end in .prom; name it so")
+    return str(settings.metrics)
+
+
 CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+    ("user", _user),
     ("folders", _folders),
+    ("disks", _disks),
+    ("room", _room),
+    ("libraries", _libraries),
     ("model", _model),
     ("watch", _watch),
     ("limits", _limits),
+    ("clock", _clock),
+    ("metrics", _metrics),
 )
+
+
+def _subfolders(inbox: Path) -> list[str]:
+    """The folders in the inbox that scans are taken from."""
+    found = []
+    for folder, names, _ in os.walk(inbox):
+        names[:] = [name for name in names if name != WORK]
+        found += [os.path.join(folder, name) for name in names]
+    return found
+
+
+def _may(path: Path | str, what: int) -> bool:
+    return os.access(path, what, effective_ids=True)
+
+
+def _mode(path: Path | str) -> str:
+    status = os.stat(path)
+    mode = f"{status.st_mode & 0o7777:04o}"
+    return f"{path} is {mode} of {_user_name(status.st_uid)}:{_group_name(status.st_gid)}"
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _kernel_limit(name: str) -> int | None:
+    try:
+        with open(f"/proc/sys/fs/{name}", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:  # hidden from a service
+        return None
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _seconds(stamp: str) -> int | None:
+    try:
+        return timegm(time.strptime(stamp, STAMP))
+    except ValueError:
+        return None

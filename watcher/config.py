@@ -60,6 +60,8 @@ class Settings(_Section):
     contact_sheet: bool = True
     accept: Accept = Accept()
     limits: Limits = Limits()
+    keep_days: Annotated[float, Field(gt=0, le=36500)] | None = None
+    metrics: Annotated[Path, Field(strict=False)] | None = None
 
 
 def load(path: Path | None) -> Settings:
@@ -84,7 +86,8 @@ def load(path: Path | None) -> Settings:
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
     base = path.parent.absolute() if path is not None else Path.cwd()
-    resolved = settings.model_copy(update={key: base / getattr(settings, key) for key in ("inbox", "outbox", "model")})
+    paths = {key: getattr(settings, key) for key in ("inbox", "outbox", "model", "metrics")}
+    resolved = settings.model_copy(update={key: base / path for key, path in paths.items() if path is not None})
     _check_folders(resolved)
     if settings.model == Settings().model and not resolved.model.exists():
         # Installed from a wheel there is no model/ beside the configuration: the wheel carries its own.

@@ -44,24 +44,35 @@ ONLY_ITS_OWN = {
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
 SELDOM = 20  # times as long as a look at the folder takes, until the next: large folders are looked at less often
+BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
 class Inbox:
     """What is in the folder, what it waits for, and what comes out of it as batches."""
 
-    def __init__(self, settings: Settings, claims: Claims, watch: Watch, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        claims: Claims,
+        watch: Watch,
+        stop: Callable[[], bool],
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = settings.inbox
         self.settings = settings
         self.claims = claims
         self.watch = watch
         self.stop = stop
         self.place = Place(self.root)
+        self.beat = beat  # called wherever the loop turns
         self.settling = Settling(settings.settle)
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
-        self.in_flight = 0  # scans of the batch that was handed out last
+        self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
+        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was first seen, monotonic seconds
+        self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 
     def batches(
@@ -141,19 +152,20 @@ class Inbox:
                 self._hold(job.name, why)
                 put_back(job.path, os.path.join(self.root, job.name))
                 jobs.remove(job)
-        self.in_flight = len(jobs)
-        if not self.in_flight:  # all were put back, or a crash came before the first
+        self.claimed[batch.id] = len(jobs)
+        if not jobs:  # all were put back, or a crash came before the first
             _remove_empty(batch.open)
+            self.arrived.pop(batch.id, None)
+            self.claimed.pop(batch.id)
             return
         yield batch
-        self.in_flight = 0
 
     def _look(self) -> dict[str, float]:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
         seen, self.other, folders, closed = scan(self.root)
         settled = self.settling.observe(seen, now := time.monotonic())
-        self._took = now - start
+        self._took, self.looked = now - start, True
         self.held = {name: why for name, why in self.held.items() if name in settled or name in closed}
         for folder, why in closed.items():
             self._hold(folder, why)
@@ -164,7 +176,9 @@ class Inbox:
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
         """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
+        arrived: list[float] = []
         for name, quiet in settled:
+            self.beat()
             try:
                 why = ready(self.root / name, self.settling.signature(name), quiet >= self.settings.patience)
             except FileNotFoundError:
@@ -190,7 +204,11 @@ class Inbox:
             if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
                 put_back(target, self.root / name)  # replaced in the last moment: has to settle as what it is now
             else:
+                arrived.append(self.settling.since(name))
+                self.held.pop(name, None)
                 self.settling.forget(name)
+        if batch is not None:
+            self.arrived[batch.id] = arrived
         return batch
 
     def _hold(self, name: str, why: str) -> None:
@@ -202,13 +220,19 @@ class Inbox:
         """Wait for an event, for the next file to settle, or for the timer."""
         self._pause(min(SELDOM * self._took, self.settings.scan_every))
         due = self.settling.due(time.monotonic())
-        self.watch.wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+        self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
     def _pause(self, seconds: float) -> None:
         """Wait, whatever events come; only being told to stop ends it."""
         end = time.monotonic() + seconds
         while not self.stop() and (left := end - time.monotonic()) > 0:
-            self.watch.wait(left)
+            self._wait(left)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until woken, at most so long, giving signs of life."""
+        end = time.monotonic() + seconds
+        while not self.watch.wait(min(BEAT, left := end - time.monotonic())) and left > BEAT:
+            self.beat()
 
 
 class Look(NamedTuple):

@@ -16,7 +16,7 @@ from watcher.mounts import Place
 from watcher.results import Delivery, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from watcher.claims import Batch
@@ -29,8 +29,9 @@ STAGING = ".staging"
 class Outbox:
     """The folder that downstream picks up from; a delivery in it is whole and never changes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
+        self.beat = beat  # called while something takes long
         self.root = settings.outbox
         self.staging = self.root / STAGING
         self.place = Place(self.root)
@@ -56,13 +57,14 @@ class Outbox:
         stage = self.staging / batch.id
         for name, folder in self._originals(rows).items():
             _link(f"{batch.open}/{name}", f"{stage}/{folder}/{name}")
+            self.beat()
         _check_unchanged(rows, batch)
         delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
         (stage / "results.csv").write_bytes(to_csv(rows, delivery))
         (stage / "results.json").write_bytes(to_json(rows, delivery))
         (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
         if not sync_at_once(stage):
-            sync_tree(stage)
+            sync_tree(stage, self.beat)
             sync(self.staging)
             sync(self.root)
         self.place.check()
@@ -119,11 +121,12 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len({row.name for row in rows})} scans: {', '.join(told)}"
 
 
-def sync_tree(root: Path) -> None:
+def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
     """Make all files and folders under `root` durable, in one round at the end: one by one, the disk is waited for."""
     for folder, _, names in os.walk(root, topdown=False):
         for name in names:
             sync(os.path.join(folder, name))
+            beat()
         sync(folder)
 
 

@@ -1,4 +1,4 @@
-"""What a watcher says of itself: to systemd, to `status` and in the log."""
+"""What a watcher says of itself: to systemd, to `status`, to Prometheus and in the log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import os
 import socket
 import sys
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import metadata
+from statistics import quantiles
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
@@ -19,86 +21,190 @@ from watcher.claims import WORK
 from watcher.results import escape, now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from watcher.claims import Batch
+    from watcher.config import Settings
     from watcher.inbox import Inbox
+    from watcher.metrics import Metrics
     from watcher.results import Row
 
 log = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds between reports of a state that changes all the time
+QUIET = 30.0  # seconds between reports of one that does not
+LATE = 120.0  # seconds without a report after which a watcher is told to hang; the work loop reports in far more often
+START = 60  # seconds more that systemd is asked for while start and recovery go on
+RECENT = 1000  # scans that the usual time to a delivery is told of
 
 
 @dataclass(slots=True)
 class State:
     """What a watcher is doing."""
 
-    pid: int
-    since: str
-    model: str
+    pid: int = 0
+    since: str = ""  # UTC, ISO 8601
+    model: str = ""
+    version: str = ""
+    inbox: str = ""
+    outbox: str = ""
     waiting: int = 0  # scans in the inbox
     oldest: float = 0.0  # seconds since the first of them was seen
     in_flight: int = 0  # scans claimed and not yet delivered
     held: dict[str, int] = field(default_factory=dict)  # scans that are not taken yet, by reason
     other: int = 0  # files whose names are not a scan's
     deliveries: int = 0
+    scans: int = 0  # delivered
     rows: dict[str, int] = field(default_factory=dict)  # delivered, by status
+    reasons: dict[str, int] = field(default_factory=dict)  # the same, by the reason that they were not accepted
+    latency: dict[str, float] = field(default_factory=dict)  # seconds from drop to delivery of recent scans: p50, p95
     last_delivery: str = ""
     degraded: list[str] = field(default_factory=list)  # what hinders it
+    started: float = 0.0  # seconds since 1970, as the next two
+    last_delivered: float = 0.0
+    reported: float = 0.0
+
+
+class Stopwatch:
+    """How long each stage of a batch took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """A stage is over."""
+        self.seconds[stage] = time.monotonic() - self._last
+        self._last += self.seconds[stage]
+
+    @property
+    def end(self) -> float:
+        """When the last lap was, monotonic seconds."""
+        return self._last
+
+    @property
+    def total(self) -> float:
+        """Seconds up to the last lap."""
+        return self._last - self._start
 
 
 class Service:
-    """Keeps the state, and tells whoever wants to know."""
+    """Keeps the state, and tells whoever wants to know: systemd, `status`, Prometheus, the log."""
 
-    def __init__(self, model: str, inbox: Inbox) -> None:
-        self.inbox = inbox
-        self.state = State(os.getpid(), now(), model)
+    def __init__(self, settings: Settings) -> None:
+        self.state = State(
+            pid=os.getpid(),
+            since=now(),
+            version=version(),
+            inbox=str(settings.inbox),
+            outbox=str(settings.outbox),
+            started=time.time(),
+        )
+        self.metrics: Metrics | None = None
+        if settings.metrics is not None:
+            from watcher.metrics import Metrics  # noqa: PLC0415 - costs a tenth of a second
+
+            self.metrics = Metrics(settings.metrics)
+        self.inbox: Inbox | None = None
+        self.ready = False
         self._trouble = ""
-        self._told = -EVERY
+        self._began = self._told = time.monotonic()
+        self._written: tuple[float, State | None] = (0.0, None)
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
-    def ready(self) -> None:
-        """Tell systemd that the watcher is up."""
-        notify("READY=1")
+    def __enter__(self) -> Service:
+        return self
 
-    def delivered(self, batch: str, rows: Sequence[Row]) -> None:
-        """Count a delivery, and name what failed in it."""
+    def __exit__(self, *_: object) -> None:
+        notify("STOPPING=1")
+
+    def begin(self, model: str, inbox: Inbox) -> None:
+        """The workers are warm: from here on it is the inbox that there is to tell of."""
+        self.state.model, self.inbox = model, inbox
+
+    def beat(self) -> None:
+        """The work loop turns: told wherever it waits or works for long, and by nothing beside it."""
+        if time.monotonic() - self._told >= EVERY:
+            self._report()
+
+    def delivered(self, batch: Batch, rows: Sequence[Row], stages: Mapping[str, float], at: float) -> None:
+        """Count a delivery, and name what failed in it; `stages` are the seconds that each stage took, `at` its end."""
+        assert self.inbox is not None
         for row in rows:
-            if row.reading.status == "failed":
-                log.warning("%s: %s: %s", escape(row.name), row.reading.reason, escape(row.detail))
-        self.state.deliveries += 1
-        self.state.last_delivery = batch
-        self.state.rows = dict(Counter(self.state.rows) + Counter(row.reading.status for row in rows))
+            reading = row.reading
+            if reading.status == "failed":
+                name, detail = escape(row.name), escape(row.detail)
+                fields = {"batch": batch.id, "file": name, "page": row.page, "reason": reading.reason, "detail": detail}
+                log.warning("%s: %s: %s", name, reading.reason, detail, extra={"fields": fields})
+        state = self.state
+        state.deliveries += 1
+        state.scans += len({row.name for row in rows})
+        state.last_delivery, state.last_delivered = batch.id, time.time()
+        state.rows = dict(Counter(state.rows) + Counter(row.reading.status for row in rows))
+        state.reasons = dict(Counter(state.reasons) + Counter(r for row in rows if (r := row.reading.reason)))
+        latencies = [at - arrived for arrived in self.inbox.arrived.pop(batch.id, [])]
+        self.inbox.claimed.pop(batch.id, None)
+        self._recent.extend(latencies)
+        if len(self._recent) > 1:
+            cuts = quantiles(self._recent, n=20, method="inclusive")
+            state.latency = {"p50": round(cuts[9], 1), "p95": round(cuts[18], 1)}
+        if self.metrics is not None:
+            self.metrics.delivered(rows, latencies, stages)
+        self._report()
 
     def tell(self, error: OSError | None) -> None:
         """Note what the environment does to us, or (None) that all is well, and report it."""
         text = "" if error is None else f"{error.filename or 'the system'}: {error.strerror or error}"
         if text and text != self._trouble:
-            log.warning("%s; nothing is lost, trying again", text)
+            log.warning("%s; nothing is lost, trying again", text, extra={"fields": {"trouble": text}})
+            if self.metrics is not None:
+                self.metrics.troubles.inc()
         if self._trouble and not text:
             log.info("all is well again")
         changed, self._trouble = text != self._trouble, text
-        if changed or time.monotonic() - self._told >= EVERY:
-            self._told = time.monotonic()
+        if changed or not self.ready:
             self._report()
+        else:
+            self.beat()
 
     def _report(self) -> None:
+        self._told = time.monotonic()
         state, inbox = self.state, self.inbox
-        state.waiting, state.oldest = len(inbox.settling), round(inbox.settling.oldest(time.monotonic()), 1)
-        state.in_flight = inbox.in_flight
+        if inbox is None:
+            notify(f"EXTEND_TIMEOUT_USEC={START * 1_000_000}\nSTATUS=starting")
+            return
+        state.waiting, state.oldest = len(inbox.settling), round(inbox.settling.oldest(self._told), 1)
+        state.in_flight = sum(inbox.claimed.values())
         state.held, state.other = dict(Counter(inbox.held.values())), inbox.other
         state.degraded = [text for text in (self._trouble, inbox.watch.trouble) if text]
-        notify(
-            f"WATCHDOG=1\nSTATUS={state.waiting} waiting, {state.in_flight} in flight, "
-            f"{sum(state.rows.values())} rows delivered{''.join(f'; degraded: {text}' for text in state.degraded)}"
-        )
-        path = inbox.claims.report
-        fresh = path.with_suffix(".new")
+        words = ["WATCHDOG=1", f"STATUS={headline(state)}"]
+        if not self.ready and (inbox.looked or self._trouble):
+            self.ready = True
+            words.append("READY=1")
+            log.info("reading with %s, ready after %.1f s", state.model, self._told - self._began)
+        if not self.ready:
+            words.append(f"EXTEND_TIMEOUT_USEC={START * 1_000_000}")
+        notify("\n".join(words))
+        when, before = self._written
+        if self._told - when >= QUIET or replace(state, reported=0.0) != before:
+            self._written = (self._told, replace(state, reported=0.0))
+            self._write(inbox.claims.report)
+
+    def _write(self, report: Path) -> None:
+        self.state.reported = time.time()
+        fresh = report.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(asdict(state)), encoding="utf-8")
-            fresh.rename(path)
+            fresh.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+            fresh.rename(report)
         except OSError as error:  # a full disk: the log has to do
             log.warning("no report for 'status': %s: %s", error.filename, error.strerror)
+        if self.metrics is None:
+            return
+        try:
+            self.metrics.write(self.state, self.state.reported)
+        except OSError as error:
+            log.warning("no metrics: %s: %s", error.filename, error.strerror)
 
 
 class Progress:
@@ -115,13 +221,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def done(self, scans: int) -> None:
-        """Count scans that were read."""
+    def done(self, scans: int, left: int) -> None:
+        """Count scans that were read; `left` are those of their batch that are not yet."""
         if self._bar is None and self.inbox.backlog and sys.stderr.isatty():
             self._bar = tqdm(total=0, unit=" scans", leave=False, dynamic_ncols=True)
         if self._bar is None:
             return
-        self._bar.total = max(self._bar.n + self.inbox.in_flight + self.inbox.backlog, self._bar.n + scans)
+        self._bar.total = self._bar.n + scans + left + self.inbox.backlog
         self._bar.update(scans)
         if self._bar.n >= self._bar.total:
             self._bar.close()
@@ -140,27 +246,78 @@ def notify(message: str) -> None:
 
 def states(inbox: Path) -> list[State]:
     """What the living watchers of an inbox last said of themselves."""
+    known = {name.name for name in fields(State)}  # another version may say more
     return [
-        State(**json.loads(path.read_text(encoding="utf-8")))
+        State(**{key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key in known})
         for path in sorted((inbox / WORK).glob("*.json"))
         if _alive(path.with_suffix(".lock"))
     ]
 
 
-def describe(state: State) -> str:
-    """A state for people."""
-    rows = ", ".join(f"{count} {status}" for status, count in sorted(state.rows.items())) or "none yet"
-    lines = {
-        "watcher": f"process {state.pid}, since {state.since}, reading with {state.model}",
-        "health": "; ".join(state.degraded) or "good",
-        "waiting": f"{state.waiting} scans" + (f", the first for {state.oldest:.0f} s" if state.waiting else ""),
-        "held": ", ".join(f"{count} {why}" for why, count in sorted(state.held.items())) or "none",
-        "in flight": f"{state.in_flight} scans",
-        "delivered": f"{state.deliveries} batches, the last {state.last_delivery or '–'}",
-        "rows": rows,
-        "left alone": f"{state.other} files that are no scans by their names",
-    }
-    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+def headline(state: State) -> str:
+    """A state in one line."""
+    failed = state.rows.get("failed", 0)
+    words = [f"{state.waiting:,} waiting, {state.in_flight:,} in flight, {sum(state.rows.values()):,} rows delivered"]
+    words += [f"{failed:,} failed"] if failed else []
+    words += [f"degraded: {text}" for text in state.degraded]
+    return "; ".join(words)
+
+
+def describe(state: State, at: float) -> str:
+    """A state for people, at a time (seconds since 1970)."""
+    silent = at - state.reported
+    health = [*([f"not heard of for {duration(silent)}: it hangs"] if silent > LATE else []), *state.degraded]
+    first = f", the first for {duration(state.oldest)}" if state.waiting else ""
+    last = f", the last {duration(at - state.last_delivered)} ago" if state.deliveries else ""
+    lines = [
+        ("watcher", f"process {state.pid}, up {duration(at - state.started)}, version {state.version}"),
+        ("model", state.model),
+        ("health", f"DEGRADED: {health[0]}" if health else "good"),
+        *[("", f"DEGRADED: {text}") for text in health[1:]],
+        ("inbox", state.inbox),
+        ("", f"{state.waiting:,} waiting{first}"),
+        *[("", f"{count:,} of them {why}") for why, count in sorted(state.held.items())],
+        *([("", f"{state.other:,} files left alone, no scans by their names")] if state.other else []),
+        ("in flight", f"{state.in_flight:,} scans"),
+        ("outbox", state.outbox),
+        ("", f"{state.deliveries:,} deliveries, {state.scans:,} scans{last}"),
+        *_table(state.rows, ("accepted", "review", "blank", "failed"), "rows"),
+        *_table(state.reasons, sorted(state.reasons, key=lambda reason: -state.reasons[reason]), "why not"),
+    ]
+    if state.latency:
+        half, most = (duration(state.latency[key]) for key in ("p50", "p95"))
+        lines.append(("latency", f"half within {half}, 95% within {most}, from drop to delivery"))
+    return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it."""
+    for size, unit, below in ((86400, "d", 3600), (3600, "h", 60)):
+        if seconds >= size:
+            rest = int(seconds % size // below)
+            return f"{int(seconds // size)} {unit} {rest} {'h' if unit == 'd' else 'min'}"
+    if seconds >= 60:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{max(0.0, seconds):.1f} s" if 0 < seconds < 10 else f"{max(0.0, seconds):.0f} s"
+
+
+def version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("digitdrop")
+    except metadata.PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"
+
+
+def _table(counts: Mapping[str, int], names: Sequence[str], title: str) -> list[tuple[str, str]]:
+    total = sum(counts.values())
+    shown = [(name, counts[name]) for name in names if counts.get(name)]
+    width = max((len(name) for name, _ in shown), default=0)
+    digits = max((len(f"{count:,}") for _, count in shown), default=0)
+    return [
+        ("" if index else title, f"{name:<{width}}  {count:>{digits},}  {count / total:6.1%}")
+        for index, (name, count) in enumerate(shown)
+    ] or [(title, "none yet")] * (title == "rows")
 
 
 def _alive(lock: Path) -> bool:

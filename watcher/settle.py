@@ -47,6 +47,10 @@ class Settling:
         """Seconds since the longest waiting file has looked the way it does."""
         return max((now - since for _, since in self._since.values()), default=0.0)
 
+    def since(self, name: str) -> float:
+        """Since when a file has looked the way it did in the last scan."""
+        return self._since[name][1]
+
     def signature(self, name: str) -> Signature:
         """How a file looked in the last scan."""
         return self._since[name][0]

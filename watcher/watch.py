@@ -70,10 +70,11 @@ class Watch:
         with suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._writer, b"!")
 
-    def wait(self, timeout: float) -> None:
-        """Wait until woken, at most `timeout` seconds."""
+    def wait(self, timeout: float) -> bool:
+        """Wait until woken, at most `timeout` seconds; whether it was woken."""
         if select.select([self._reader], [], [], max(0.0, timeout))[0]:
-            os.read(self._reader, 65536)
+            return bool(os.read(self._reader, 65536))
+        return False
 
     def check(self) -> None:
         """Start the observer, again where one of its threads died or the folder was replaced under it."""

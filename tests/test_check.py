@@ -1,0 +1,175 @@
+"""`check` finds what goes wrong in real life before it does, and says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT, Folder
+
+from watcher.check import CHECKS, Advice
+from watcher.claims import STAMP
+from watcher.config import Settings
+from watcher.errors import ConfigError, DigitdropError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOOK = dict(CHECKS)
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """Folders that other users can reach."""
+    root = Path(tempfile.mkdtemp())
+    root.chmod(0o755)
+    (root / "inbox").mkdir()
+    (root / "outbox").mkdir()
+    yield Settings(inbox=root / "inbox", outbox=root / "outbox", model=ROOT / "model")
+    shutil.rmtree(root)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user without rights."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def check(folder: Folder, *inside: str) -> subprocess.CompletedProcess[str]:
+    """`check` as a process, in surroundings that another command makes."""
+    return subprocess.run(
+        [*inside, sys.executable, "-m", "watcher", "check", "--config", str(folder.config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_each_thing_has_a_line(folder: Folder) -> None:
+    """Each line says fit, or what to do; where nothing stands in the way the exit code is 0."""
+    done = folder.command("check")
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == list(LOOK)
+    assert all(line.startswith(("fit ", "ADVICE ")) for line in lines)
+
+
+@as_root
+def test_folders_of_another_user(settings: Settings) -> None:
+    """A folder that the service's user may not write is named, with its mode, its owner and who it is that may not."""
+    with nobody(), pytest.raises(ConfigError) as caught:
+        LOOK["folders"](settings)
+    assert f"inbox: {settings.inbox} cannot be written" in str(caught.value)
+    assert "0755 of root:root, and this is nobody" in str(caught.value)
+    assert caught.value.exit_code == 78
+
+
+@as_root
+def test_a_folder_in_the_inbox_of_another_user(settings: Settings) -> None:
+    """A subfolder that scans cannot be taken out of is named, with the commands that help."""
+    for path in (settings.inbox, settings.outbox):
+        path.chmod(0o777)
+    (settings.inbox / "scanner").mkdir()
+    with nobody():
+        with pytest.raises(DigitdropError, match=r"scanner is 0755 of root:root: nobody cannot take scans out of it"):
+            LOOK["folders"](settings)
+        assert "nogroup" in LOOK["user"](settings)
+    (settings.inbox / "scanner").chmod(0o777)
+    with nobody():
+        assert "can be written" in LOOK["folders"](settings)
+
+
+@as_root
+def test_root_is_told_to_check_as_the_service(settings: Settings) -> None:
+    """Root may do everything, so its check proves little."""
+    os.chown(settings.inbox, NOBODY, NOBODY)
+    with pytest.raises(Advice, match="sudo -u nobody digitdrop check"):
+        LOOK["user"](settings)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("size=4m", "outbox: only 4.19 MB free on the disk of"),
+        ("size=256m,nr_inodes=500", "inodes free on the disk of"),
+    ],
+)
+def test_a_full_disk(folder: Folder, options: str, words: str) -> None:
+    """Little room or few inodes are found, and so is that originals have to be copied to another disk."""
+    mount = f'mount -t tmpfs -o {options} t "$0" && exec "$@"'
+    done = check(folder, "unshare", "--mount", "sh", "-c", mount, str(folder.outbox))
+    assert done.returncode == 1, done.stderr
+    assert words in done.stdout
+    assert "outbox on tmpfs; originals are copied (Invalid cross-device link)" in done.stdout
+
+
+@as_root
+def test_no_inotify_left(folder: Folder) -> None:
+    """Where the system gives no more file events, the key to turn is named."""
+    limit = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    done = check(folder, "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
+    assert done.returncode == 1
+    assert "NOT FIT watch:     no file events: " in done.stdout, done.stdout + done.stderr
+    assert "raise fs.inotify.max_user_instances, or set watch: scan" in done.stdout
+
+
+def test_the_clock(settings: Settings) -> None:
+    """A delivery from the future shows that the clock is wrong, or was."""
+    for seconds, wrong in ((-60, False), (3 * 3600, True)):
+        stamp = time.strftime(STAMP, time.gmtime(time.time() + seconds))
+        (settings.outbox / f"{stamp}-000001-abcd").mkdir()
+        said = ""
+        try:
+            LOOK["clock"](settings)
+        except DigitdropError as error:  # without a time server it is advice
+            said = str(error)
+        assert ("the last delivery is 3.0 hours from now" in said) == wrong
+
+
+@pytest.mark.parametrize(
+    ("change", "thing", "words"),
+    [
+        ({"workers": 256, "limits": {"memory": 600_000_000}}, "limits", "256 workers need some 30.7 GB"),
+        ({"metrics": Path("/nowhere/x.prom")}, "metrics", "/nowhere is not a folder"),
+        ({"metrics": Path("/tmp/x.txt")}, "metrics", "takes only files that end in .prom"),  # noqa: S108
+        ({"accept": {"max_error": 0.000001}}, "model", "cannot be promised"),
+    ],
+)
+def test_settings_that_will_not_do(settings: Settings, change: dict[str, Any], thing: str, words: str) -> None:
+    """What can be known of a setting before it is needed is said."""
+    changed = Settings.model_validate(settings.model_dump() | change)
+    if thing == "limits" and os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 30e9:
+        pytest.skip("this machine has the memory")
+    with pytest.raises(DigitdropError, match=words):
+        LOOK[thing](changed)
+
+
+def test_a_missing_system_library(folder: Folder) -> None:
+    """A library that cannot be loaded is named as the system names it."""
+    broken = folder.root / "broken" / "matplotlib"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('libfreetype.so.77: cannot open shared object file')")
+    done = check(folder, "env", f"PYTHONPATH={broken.parent}")
+    assert done.returncode == 1, done.stderr
+    assert "NOT FIT libraries: matplotlib cannot be loaded: libfreetype.so.77: cannot open" in done.stdout

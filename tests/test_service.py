@@ -1,0 +1,346 @@
+"""What a watcher says of itself: to systemd, to people, to Prometheus and in the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT, Folder, crop, until
+
+from watcher.service import State, describe, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not here")
+
+
+class Manager:
+    """The service manager's end of the socket: what the watcher told it, and when."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.path = folder.root / "notify"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.socket.bind(str(self.path))
+        self.socket.setblocking(False)
+        self.heard: list[tuple[float, str]] = []
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        """Start a watcher that talks to us, without waiting for anything."""
+        log = (self.folder.root / f"log{len(self.folder.processes)}").open("w")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "watcher", "run", *more, "--config", str(self.folder.config)],
+                cwd=ROOT,
+                env=os.environ | {"NOTIFY_SOCKET": str(self.path)},
+                stderr=log,
+                text=True,
+            )
+        self.folder.processes.append(process)
+        return process
+
+    def listen(self) -> list[tuple[float, str]]:
+        """All lines that were heard so far, with the time we got them."""
+        while True:
+            try:
+                text = self.socket.recv(65536).decode()
+            except BlockingIOError:
+                return self.heard
+            self.heard += [(time.monotonic(), line) for line in text.splitlines()]
+
+    def lines(self) -> list[str]:
+        """All lines that were heard so far."""
+        return [line for _, line in self.listen()]
+
+    def hear(self, pattern: str, count: int = 1) -> None:
+        """Wait until so many lines match."""
+        until(lambda: sum(bool(re.search(pattern, line)) for line in self.lines()) >= count, f"{count} of {pattern}")
+
+
+@pytest.fixture
+def manager(folder: Folder) -> Iterator[Manager]:
+    """A service manager for the folder's watcher."""
+    made = Manager(folder)
+    yield made
+    made.socket.close()
+
+
+def test_ready_after_recovery_and_the_first_scan(folder: Folder, manager: Manager) -> None:
+    """READY comes once, after what a crash left was read and the folder looked at; until then more time is asked."""
+    folder.configure(settle=0)
+    for index in range(40):
+        folder.drop(f"{index}.png", crop(index))
+    process = manager.start()
+    until(folder.work, "a claim")
+    folder.kill(process)
+    manager.listen()
+    manager.heard.clear()
+    folder.configure(settle=0, scan_every=60.0)
+    process = manager.start()
+    manager.hear("^READY=1$")
+    lines = manager.lines()
+    assert not folder.work()
+    assert not [name for name in os.listdir(folder.inbox) if name.endswith(".png")] or folder.rows()
+    assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in lines[: lines.index("READY=1")])
+    assert re.search(r"STATUS=\d+ waiting, \d+ in flight, \d+ rows delivered", "\n".join(lines))
+    assert folder.stop(process) == 0
+    assert manager.lines().count("READY=1") == 1
+    assert manager.lines()[-1] == "STOPPING=1"
+
+
+def test_signs_of_life_at_rest(folder: Folder, manager: Manager) -> None:
+    """The watchdog is fed while there is nothing to do, however seldom the folder is scanned."""
+    folder.configure(scan_every=600.0)
+    manager.start()
+    manager.hear("^READY=1$")
+    manager.hear("^WATCHDOG=1$", count=3)
+
+
+def test_signs_of_life_in_a_long_batch(folder: Folder, manager: Manager) -> None:
+    """The watchdog is fed while one batch is in work for long, and the status says what is in flight."""
+    folder.configure(batch={"size": 1000, "wait": 1.0}, settle=0.5)
+    for index in range(600):
+        folder.drop(f"{index}.png", crop(index, size=(480, 400)))
+    manager.start()
+    manager.hear(r"^STATUS=\d+ waiting, [1-9]\d* in flight, 0 rows", count=3)
+    assert not folder.rows()
+    lines = manager.lines()
+    busy = [i for i, line in enumerate(lines) if re.search(r"[1-9]\d* in flight, 0 rows", line)]
+    assert lines[busy[0] : busy[-1]].count("WATCHDOG=1") >= 2
+
+
+def test_signs_of_life_in_trouble(folder: Folder, manager: Manager) -> None:
+    """The watchdog is fed while it backs off from an outbox that cannot be written; it says so, and that it is over."""
+    process = manager.start()
+    manager.hear("^READY=1$")
+    staging = folder.outbox / ".staging"
+    staging.rmdir()
+    staging.write_text("in the way")
+    folder.drop("seven.png", crop())
+    manager.hear(r"^STATUS=.*; degraded: .*\.staging.*: (Not a directory|File exists)")
+    since = len(manager.lines())
+    until(lambda: manager.lines()[since:].count("WATCHDOG=1") >= 2, "signs of life")
+    status = folder.command("status").stdout
+    assert "DEGRADED: " in status
+    staging.unlink()
+    manager.hear(r"^STATUS=0 waiting, 0 in flight, 1 rows delivered$")
+    folder.check()
+    log = folder.log(process)
+    assert log.count("nothing is lost, trying again") == 1
+    assert "INFO all is well again" in log
+
+
+def test_a_hung_loop_gives_no_signs_of_life(folder: Folder, manager: Manager) -> None:
+    """No thread beside the work loop feeds the watchdog: a loop that hangs in one call is silent."""
+    os.mkfifo(folder.root / "hang")
+    patched = (
+        "import sys, watcher.inbox as i; from watcher.__main__ import main\n"
+        "look = i.Inbox._look\n"
+        "def hang(self):\n"
+        f"    if self.looked and self.settling: open({str(folder.root / 'hang')!r}).read()\n"
+        "    return look(self)\n"
+        "i.Inbox._look = hang\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with (folder.root / "log0").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", patched, "run", "--config", str(folder.config)],
+            cwd=ROOT,
+            env=os.environ | {"NOTIFY_SOCKET": str(manager.path)},
+            stderr=log,
+            text=True,
+        )
+    folder.processes.append(process)
+    manager.hear("^WATCHDOG=1$")
+    folder.drop("seven.png", crop())
+    until(lambda: time.monotonic() - manager.listen()[-1][0] > 8, "silence")
+
+
+def test_the_screen(folder: Folder) -> None:
+    """`status` shows on one screen what a person asks for first."""
+    folder.configure(patience=0)
+    for index in range(3):
+        folder.drop(f"{index}.png", crop(index))
+    folder.drop("broken.png", b"text")
+    process = folder.start()
+    folder.wait()
+    (folder.inbox / "notes.txt").write_text("no scan")
+
+    def told() -> str:
+        said = folder.command("status").stdout
+        return said if "4 scans" in said and "left alone" in said else ""
+
+    screen = until(told, "the status")
+    for words in (
+        rf"^watcher    process {process.pid}, up \d+",
+        r"^model      \w+-[0-9a-f]{8}$",
+        r"^health     good$",
+        rf"^inbox      {folder.inbox}$",
+        r"^           0 waiting$",
+        r"^           1 files left alone",
+        rf"^outbox     {folder.outbox}$",
+        r"^           \d+ deliver(y|ies), 4 scans, the last ",
+        r"^rows       accepted  3   75.0%$",
+        r"^           failed    1   25.0%$",
+        r"^why not    unsupported  1  100.0%$",
+        r"^latency    half within .* s, 95% within .* s",
+    ):
+        assert re.search(words, screen, re.MULTILINE), f"{words} in\n{screen}"
+    assert max(map(len, screen.splitlines())) < 120
+
+
+def test_a_watcher_that_hangs() -> None:
+    """A watcher that lives but has not reported for long is told to hang; what hinders it is listed."""
+    state = State(pid=1, reported=1000.0, started=0.0, degraded=["/out: No space left on device"])
+    assert "health     DEGRADED: /out: No space left on device" in describe(state, 1060.0)
+    assert "health     DEGRADED: not heard of for 5 min 0 s" in describe(state, 1300.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (3.21, "3.2 s"), (59, "59 s"), (61, "1 min 1 s"), (3 * 3600 + 60, "3 h 1 min"), (1e6, "11 d 13 h")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    """Time spans are said as people say them."""
+    assert duration(seconds) == words
+
+
+def test_the_log_as_json(folder: Folder) -> None:
+    """With --log-json each line is an object; a failed scan is named once, with its reason, a delivery is counted."""
+    folder.configure(patience=0)
+    folder.drop("seven.png", crop())
+    folder.drop("a,b\n.png", b"text")
+    done = folder.command("run", "--once", "--log-json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line["time"]) for line in lines)
+    (failed,) = [line for line in lines if line["level"] == "warning"]
+    assert (failed["file"], failed["page"], failed["reason"]) == ("a,b\\x0a.png", 1, "unsupported")
+    delivered = [line for line in lines if "rows" in line]
+    assert sum(line["scans"] for line in delivered) == 2
+    assert {stage for line in delivered for stage in line["seconds"]} == {"read", "sheet", "deliver"}
+    assert {line["batch"] for line in delivered} == {path.name for path in folder.deliveries()}
+
+
+def test_the_log_in_the_journal(folder: Folder) -> None:
+    """Where stderr is the journal, each line begins with its level, errors of the configuration too; else none does."""
+    folder.configure(patience=0)
+    folder.drop("broken.png", b"text")
+    path = folder.root / "journal"
+    for settings, levels in (({"patience": 0}, {"<6>", "<4>"}), ({"setle": 1, "bacth": 2}, {"<3>"})):
+        folder.configure(**settings)
+        for stream in (True, False):
+            with path.open("w") as file:
+                status = os.fstat(file.fileno())
+                named = f"{status.st_dev}:{status.st_ino}" if stream else "1:1"
+                subprocess.run(
+                    [sys.executable, "-m", "watcher", "run", "--once", "--config", str(folder.config)],
+                    cwd=ROOT,
+                    env=os.environ | {"JOURNAL_STREAM": named},
+                    stderr=file,
+                    check=False,
+                )
+            lines = path.read_text().splitlines()
+            assert lines
+            if stream:
+                assert {line[:3] for line in lines} == levels
+                folder.drop("broken.png", b"text")
+            else:
+                assert not [line for line in lines if line.startswith("<")]
+
+
+@needs_promtool
+def test_the_metrics(folder: Folder) -> None:
+    """The metrics file is whole at any time, counts what was delivered, and Prometheus has nothing to say of it."""
+    path = folder.root / "x.prom"
+    folder.configure(metrics=str(path), patience=0)
+    process = folder.start()
+    for index in range(3):
+        folder.drop(f"{index}.png", crop(index))
+    folder.drop("broken.png", b"text")
+    folder.wait()
+
+    def text() -> str:
+        found = path.read_text()
+        assert found.endswith("\n")
+        assert "digitdrop_report_timestamp_seconds " in found
+        return found
+
+    until(lambda: "digitdrop_scans_total 4.0" in text(), "the metrics")
+    found = text()
+    for line in (
+        'digitdrop_rows_total{reason="",status="accepted"} 3.0',
+        'digitdrop_rows_total{reason="unsupported",status="failed"} 1.0',
+        'digitdrop_latency_seconds_bucket{le="+Inf"} 4.0',
+        "digitdrop_in_flight_scans 0.0",
+        "digitdrop_degraded 0.0",
+    ):
+        assert line in found
+    assert re.search(r'^digitdrop_model_info\{model="\w+-[0-9a-f]{8}"\} 1\.0$', found, re.MULTILINE)
+    assert set(re.findall(r'^digitdrop_batch_seconds_sum\{stage="(\w+)"\}', found, re.MULTILINE)) == {
+        "read",
+        "sheet",
+        "deliver",
+    }
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert folder.stop(process) == 0
+    done = subprocess.run(["promtool", "check", "metrics"], input=found, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_metrics_that_cannot_be_written(folder: Folder) -> None:
+    """A place for metrics that is not there costs a warning, and no scan."""
+    folder.configure(metrics=str(folder.root / "nowhere" / "x.prom"))
+    folder.drop("seven.png", crop())
+    done = folder.command("run", "--once")
+    assert done.returncode == 0
+    assert "WARNING no metrics: " in done.stderr
+    folder.check()
+
+
+@needs_promtool
+def test_the_alert_rules(folder: Folder) -> None:
+    """Prometheus accepts the example rules, and they go off when they should and only then."""
+    rules = ROOT / "docs" / "digitdrop.rules.yml"
+    done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert (done.returncode, "SUCCESS: 6 rules found" in done.stdout) == (0, True), done.stdout + done.stderr
+    test = {
+        "rule_files": [str(rules)],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": 'digitdrop_report_timestamp_seconds{instance="good"}', "values": "0+60x600"},
+                    {"series": 'digitdrop_report_timestamp_seconds{instance="silent"}', "values": "0x600"},
+                    {"series": 'digitdrop_degraded{instance="good"}', "values": "0x600"},
+                    {"series": 'digitdrop_degraded{instance="full"}', "values": "1x600"},
+                    {"series": 'digitdrop_rows_total{instance="good",status="accepted"}', "values": "0+10x600"},
+                    {"series": 'digitdrop_rows_total{instance="good",status="failed"}', "values": "0x600"},
+                    {"series": 'digitdrop_rows_total{instance="bad",status="accepted"}', "values": "0+10x600"},
+                    {"series": 'digitdrop_rows_total{instance="bad",status="failed"}', "values": "0+1x600"},
+                ],
+                "promql_expr_test": [
+                    {
+                        "eval_time": "2h",
+                        "expr": 'count by (alertname, instance) (ALERTS{alertstate="firing"})',
+                        "exp_samples": [
+                            {"labels": f'{{alertname="Digitdrop{name}", instance="{instance}"}}', "value": 1}
+                            for name, instance in (("Silent", "silent"), ("Degraded", "full"), ("Failing", "bad"))
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    path = folder.root / "test.yml"
+    path.write_text(json.dumps(test))
+    done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

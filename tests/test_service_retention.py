@@ -1,0 +1,115 @@
+"""Old deliveries lose their scans and thumbnails when asked to, never their results, and never by halves."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import Folder, crop
+
+from watcher.claims import STAMP
+from watcher.config import Settings
+from watcher.outbox import check_folders
+from watcher.retention import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HEAVY = {"scans", "thumbnails"}
+
+
+def aged(folder: Folder, days: float) -> Path:
+    """Make a delivery look as old as that."""
+    (delivery,) = [path for path in folder.deliveries() if path.name.startswith("20")]
+    stamp = time.strftime(STAMP, time.gmtime(time.time() - days * 86400))
+    old = delivery.with_name(f"{stamp}-{delivery.name.partition('-')[2]}")
+    delivery.rename(old)
+    return old
+
+
+def test_only_when_asked(folder: Folder) -> None:
+    """Without keep_days a delivery of any age stays whole; with it only older ones lose scans and thumbnails."""
+    folder.drop("seven.png", crop())
+    folder.drop("broken.tif", b"text")
+    folder.configure(patience=0)
+    assert folder.command("run", "--once").returncode == 0
+    old = aged(folder, days=3)
+    before = {path.name: path.read_bytes() for path in old.iterdir() if path.is_file()}
+    whole = set(os.listdir(old))
+    for keep_days, left in ((None, whole), (4.0, whole), (2.0, whole - HEAVY)):
+        folder.configure(keep_days=keep_days)
+        assert folder.command("run", "--once").returncode == 0
+        assert set(os.listdir(old)) == left, keep_days
+    assert {path.name: path.read_bytes() for path in old.iterdir() if path.is_file()} == before
+    assert (old / "failed" / "broken.tif").read_bytes() == b"text"
+    assert not os.listdir(folder.outbox / ".staging")
+
+
+def test_what_is_not_ours_stays(folder: Folder) -> None:
+    """Folders that are not named like deliveries are left alone, and so are fresh deliveries."""
+    folder.configure(keep_days=1.0)
+    folder.drop("seven.png", crop())
+    assert folder.command("run", "--once").returncode == 0
+    for name in ("2019", "20190101T000000Z", "archive-2019-x", "20190101-a-b"):
+        (folder.outbox / name / "scans").mkdir(parents=True)
+    (folder.outbox / "20190101T000000Z-000001-abcd" / "scans").mkdir(parents=True)
+    assert folder.command("run", "--once").returncode == 0
+    assert not (folder.outbox / "20190101T000000Z-000001-abcd" / "scans").exists()
+    for name in ("2019", "20190101T000000Z", "archive-2019-x", "20190101-a-b"):
+        assert (folder.outbox / name / "scans").is_dir(), name
+    (fresh,) = [path for path in folder.deliveries() if (path / "results.csv").exists()]
+    assert (fresh / "scans" / "seven.png").is_file()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_killed_at_each_step(tmp_path: Path) -> None:
+    """Killed at any operation, a delivery has each of the two folders whole or not at all; the next run goes on."""
+    real: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in ("rename", "unlink", "rmdir")}
+    for number in itertools.count(1):
+        root = tmp_path / str(number)
+        settings = Settings(inbox=root / "inbox", outbox=root / "outbox", keep_days=1.0)
+        settings.inbox.mkdir(parents=True)
+        delivery = settings.outbox / "20190101T000000Z-000001-abcd"
+        for name in HEAVY:
+            (delivery / name / "sub").mkdir(parents=True)
+            for scan in ("a.png", "sub/b.png"):
+                (delivery / name / scan).write_bytes(b"scan")
+        (delivery / "results.csv").write_bytes(b"rows")
+        check_folders(settings)
+        calls = itertools.count(1)
+
+        def wrapped(name: str, calls: Any = calls, number: int = number) -> Callable[..., Any]:
+            def operation(*arguments: Any, **more: Any) -> Any:
+                if next(calls) >= number:
+                    raise Killed
+                return real[name](*arguments, **more)
+
+            return operation
+
+        killed = False
+        with pytest.MonkeyPatch.context() as patch:
+            for name in real:
+                patch.setattr(os, name, wrapped(name))
+            try:
+                Retention(settings).turn(once=True)
+            except Killed:
+                killed = True
+        for name in HEAVY:
+            if (delivery / name).exists():
+                assert (delivery / name / "a.png").exists()
+                assert (delivery / name / "sub" / "b.png").exists()
+        Retention(settings).turn(once=True)
+        assert os.listdir(delivery) == ["results.csv"]
+        assert not os.listdir(settings.outbox / ".staging")
+        shutil.rmtree(root)
+        if not killed:
+            break
+    assert number > 8

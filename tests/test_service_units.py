@@ -1,0 +1,78 @@
+"""The units: systemd accepts them without a warning, and finds little to attack."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT
+
+from watcher.workers import GRACE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNITS = ("digitdrop.service", "digitdrop@.service")
+EXPOSURE = 0.5  # of 10, as `systemd-analyze security` counts
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+
+
+def setting(unit: str, key: str) -> str:
+    """What a unit says under a key, the last time it does."""
+    return str(re.findall(rf"^{key}=(.*)$", (ROOT / "systemd" / unit).read_text(), re.MULTILINE)[-1])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_verifies(unit: str, tmp_path: Path) -> None:
+    """systemd-analyze has nothing to say of a unit."""
+    program = tmp_path / "digitdrop"  # it is only there where the service is installed
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = (ROOT / "systemd" / unit).read_text()
+    (tmp_path / unit).write_text(text.replace(setting(unit, "ExecStart").split()[0], str(program)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_its_exposure(unit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sandbox leaves an exposure of 0.5 of 10 at most; the score is printed."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(ROOT / "systemd" / unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    score = float(re.findall(r"Overall exposure level for \S+ ([0-9.]+)", done.stdout)[0])
+    with capsys.disabled():
+        print(f"\n{unit}: exposure {score} of 10")
+    assert score <= EXPOSURE
+
+
+def test_the_two_are_alike() -> None:
+    """But for names and paths the template is the plain unit."""
+    plain, template = ((ROOT / "systemd" / unit).read_text().splitlines() for unit in UNITS)
+    differing = [line[2:] for line in difflib.ndiff(plain, template) if line[:1] in "+-" and line[2:3] != "#"]
+    assert {line.partition("=")[0] for line in differing} == {
+        "Description",
+        "RequiresMountsFor",
+        "ExecStart",
+        "StateDirectory",
+    }
+
+
+def test_the_exit_codes_that_a_restart_does_not_help() -> None:
+    """Wrong configuration and wrong usage are not tried again, and stopping leaves more time than a batch takes."""
+    for unit in UNITS:
+        assert setting(unit, "RestartPreventExitStatus") == "78 2"
+        assert float(setting(unit, "TimeoutStopSec")) > 4 * GRACE

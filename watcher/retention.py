@@ -1,0 +1,87 @@
+"""What becomes of old deliveries: their scans and thumbnails go after `keep_days`, their results stay."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from calendar import timegm
+from collections import deque
+from typing import TYPE_CHECKING
+
+from watcher.claims import STAMP
+from watcher.outbox import STAGING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config import Settings
+
+log = logging.getLogger(__name__)
+
+REMOVED = ("scans", "thumbnails")  # what failed stays: it is there because a person has to look at it
+ENDING = ".old"  # of what is on its way out
+EVERY = 3600.0  # seconds between looks for deliveries that have become old
+TURN = 1.0  # seconds that one turn of the work loop spends on it
+DAY = 86400
+
+
+class Retention:
+    """Thins out old deliveries in small turns, so that new scans do not wait for it."""
+
+    def __init__(self, settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
+        self.outbox = settings.outbox
+        self.staging = settings.outbox / STAGING
+        self.keep = None if settings.keep_days is None else settings.keep_days * DAY
+        self.beat = beat
+        self._due: deque[str] = deque()
+        self._looked = -EVERY
+
+    def turn(self, once: bool = False) -> None:
+        """Go on where the last turn stopped; `once`: to the end."""
+        start = time.monotonic()
+        if not self._due and start - self._looked >= EVERY:
+            self._looked = start
+            self._due.extend(self._old())
+        while self._due and (once or time.monotonic() - start < TURN):
+            self.beat()
+            path = self._due.popleft()
+            try:
+                self._remove(path)
+            except FileNotFoundError:  # downstream, or another watcher, was quicker
+                continue
+            except OSError as error:
+                log.warning("%s: cannot be removed, though it is old: %s", error.filename, error.strerror)
+
+    def _old(self) -> list[str]:
+        """What is to be removed: what a crash left on its way out, then by age."""
+        left = [entry.path for entry in _entries(self.staging) if entry.name.endswith(ENDING)]
+        if self.keep is None:
+            return left
+        latest = time.strftime(STAMP, time.gmtime(time.time() - self.keep))
+        old = [entry.path for entry in _entries(self.outbox) if _stamp(entry.name) and entry.name < latest]
+        return left + [path for folder in sorted(old) for name in REMOVED if os.path.isdir(path := f"{folder}/{name}")]
+
+    def _remove(self, path: str) -> None:
+        # Out of sight in one rename: a folder that is half removed would be taken for one that is half written.
+        if not path.endswith(ENDING):
+            delivery, name = os.path.split(path)
+            aside = self.staging / f"{os.path.basename(delivery)}.{name}{ENDING}"
+            os.rename(path, aside)
+            path = str(aside)
+        shutil.rmtree(path)
+
+
+def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _stamp(name: str) -> bool:
+    """Whether a folder is named like a delivery of ours."""
+    try:
+        timegm(time.strptime(name.partition("-")[0], STAMP))
+    except ValueError:
+        return False
+    return name.count("-") == 2
