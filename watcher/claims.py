@@ -79,9 +79,12 @@ class Batch:
             key=lambda job: job.name,
         )
 
-    def decide(self) -> None:
-        """Commit: from here on the delivery is only published, never made again. The one private commit point."""
-        if not sync_at_once(self.work):
+    def decide(self, durable: int | None = None) -> None:
+        """Commit: from here on the delivery is only published, never made again. The one private commit point.
+
+        `durable` is the device of a file system that was made durable as a whole since the scans were claimed.
+        """
+        if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
             # First where the scans are, then where they were: a power cut may leave them in both places, never in none.
             folders = [folder for folder, _, _ in os.walk(self.open, topdown=False, onerror=_raise)]
             for folder in folders:
@@ -239,8 +242,10 @@ def sync(path: Path | str) -> None:
         os.close(fd)
 
 
-def sync_at_once(folder: Path) -> bool:
-    """Make all of a folder's file system durable, in one commit of its journal; False where it cannot be trusted to.
+def sync_at_once(folder: Path) -> int | None:
+    """Make all of a folder's file system durable, in one commit of its journal; None where it cannot be trusted to.
+
+    Returns the file system's device number.
 
     File by file, each fsync is a commit of its own: some milliseconds of waiting for each scan, on any disk.
     """
@@ -248,13 +253,13 @@ def sync_at_once(folder: Path) -> bool:
     try:
         device = os.fstat(fd).st_dev
         if kind_of(device) not in COMMIT_AS_ONE:
-            return False
+            return None
         if syncfs(fd):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(folder))
     finally:
         os.close(fd)
-    return True
+    return device
 
 
 syncfs = ctypes.CDLL(None, use_errno=True).syncfs

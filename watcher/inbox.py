@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import logging
+import math
 import os
 import signal
 import time
@@ -43,7 +44,7 @@ ONLY_ITS_OWN = {
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
-SELDOM = 20  # times as long as a look at the folder takes, until the next: large folders are looked at less often
+SELDOM, OFTEN = 20, 4  # times as long as a look at the folder takes: until the next, and at least until then
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
@@ -218,21 +219,27 @@ class Inbox:
 
     def _rest(self) -> None:
         """Wait for an event, for the next file to settle, or for the timer."""
-        self._pause(min(SELDOM * self._took, self.settings.scan_every))
+        # A large folder is looked at less often, a little more while files in it are about to settle.
         due = self.settling.due(time.monotonic())
-        self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+        woken = self._pause(min(SELDOM * self._took, max(OFTEN * self._took, math.inf if due is None else due)))
+        if not woken:
+            due = self.settling.due(time.monotonic())
+            self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, whatever events come; only being told to stop ends it."""
+    def _pause(self, seconds: float) -> bool:
+        """Wait, whatever events come; only being told to stop ends it. Whether any came."""
         end = time.monotonic() + seconds
+        woken = False
         while not self.stop() and (left := end - time.monotonic()) > 0:
-            self._wait(left)
+            woken |= self._wait(left)
+        return woken
 
-    def _wait(self, seconds: float) -> None:
-        """Wait until woken, at most so long, giving signs of life."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait until woken, at most so long, giving signs of life; whether it was woken."""
         end = time.monotonic() + seconds
-        while not self.watch.wait(min(BEAT, left := end - time.monotonic())) and left > BEAT:
+        while not (woken := self.watch.wait(min(BEAT, left := end - time.monotonic()))) and left > BEAT:
             self.beat()
+        return woken
 
 
 class Look(NamedTuple):

@@ -63,14 +63,15 @@ class Outbox:
         (stage / "results.csv").write_bytes(to_csv(rows, delivery))
         (stage / "results.json").write_bytes(to_json(rows, delivery))
         (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
-        if not sync_at_once(stage):
+        durable = sync_at_once(stage)
+        if durable is None:
             sync_tree(stage, self.beat)
             sync(self.staging)
             sync(self.root)
         self.place.check()
         if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
             raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
-        batch.decide()
+        batch.decide(durable)
         self.finish(batch)
 
     def finish(self, batch: Batch) -> None:

@@ -624,7 +624,9 @@ def _fit(page: Page, width: int, height: int) -> Page:
     # The average of all that a pixel covers takes up to ten times as long as that of a whole number of samples, each
     # between its four neighbours, and looks the same.
     samples = 2 if scale >= 1 / 4 else 4 if scale >= 1 / 8 else 8
-    page = np.asarray(cv2.resize(page, (samples * size[0], samples * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8)
+    page = np.asarray(
+        cv2.resize(page, (samples * size[0], samples * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8
+    )
     return _as_page(np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
