@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from benchmarks.baselines import Floor, Reference, tesseract
@@ -169,54 +168,27 @@ def measure_names(options: Namespace) -> Table:
 
 
 def measure_stages(options: Namespace) -> Table:
-    """Where a scan's processor time goes, on one core: milliseconds for each scan."""
-    from watcher.config import Settings  # noqa: PLC0415
-    from watcher.decode import decode  # noqa: PLC0415
-    from watcher.normalise import normalise  # noqa: PLC0415
-    from watcher.pipeline import Reader, read_whole  # noqa: PLC0415
-    from watcher.reading import blank, read_digit  # noqa: PLC0415
+    """Where a scan's time goes in one process, by the timings that results.json holds: milliseconds for each scan."""
+    from watcher.config import Settings  # noqa: PLC0415 - brings OpenCV and LiteRT, which the other cases do without
+    from watcher.pipeline import Reader  # noqa: PLC0415
+    from watcher.tasks import Job  # noqa: PLC0415
 
-    settings = Settings(model=ROOT / "model")
-    reader = Reader(settings)
+    reader = Reader(Settings(model=ROOT / "model"))
     table: Table = {}
     for name, samples in (("samples", SAMPLES), ("132×156 crop", [ROOT / "samples" / "4_box.png"])):
-        paths = list(itertools.islice(itertools.cycle(samples), 256))
+        jobs = [Job(str(path), f"{at}{path.suffix}") for at, path in zip(range(256), itertools.cycle(samples))]
         rounds: list[dict[str, float]] = []
         for _ in range(max(3, options.runs)):
-            marks = [time.process_time()]
-
-            def mark(marks: list[float] = marks) -> None:
-                marks.append(time.process_time())
-
-            whole = [read_whole(str(path), settings.limits.bytes)[0] for path in paths]
-            mark()
-            pages = [page for data in whole if isinstance(data, bytes) for page in decode(data, settings.limits)]
-            mark()
-            inks = [normalise(page) if isinstance(page, np.ndarray) else None for page in pages]
-            mark()
-            images = [ink.image for ink in inks if ink is not None]
-            likely = iter(
-                [row for at in range(0, len(images), 32) for row in reader.predict(np.stack(images[at : at + 32]))]
-            )
-            mark()
-            readings = [
-                blank()
-                if ink is None
-                else read_digit(next(likely).tolist(), reader.card.classes, ink.box, reader.threshold)
-                for ink in inks
-            ]
-            mark()
-            pictures = []
-            for page, ink, reading in zip(pages, inks, readings, strict=True):
-                assert isinstance(page, np.ndarray)
-                pictures.append(reader.painter.thumbnail(page, ink, reading, "boxes/000123.png"))
-            mark()
-            steps = ("read, hash", "decode", "normalise", "predict", "judge", "thumbnail")
-            rounds.append({step: (b - a) * 1000 / 256 for step, a, b in zip(steps, marks[:-1], marks[1:], strict=True)})
-        row = {step: statistics.median(found[step] for found in rounds) for step in rounds[0]}
-        row["to the reading"] = sum(row.values()) - row["thumbnail"]
-        table[name] = row
-    cv2.setNumThreads(-1)
+            with tempfile.TemporaryDirectory() as root:
+                used = time.process_time()
+                rows = [row for at in range(0, 256, 32) for row in reader.read(jobs[at : at + 32], Path(root))]
+                used = (time.process_time() - used) * 1000 / len(rows)
+            steps = {step for row in rows for step in row.milliseconds}
+            spent = {step: statistics.fmean(row.milliseconds.get(step, 0.0) for row in rows) for step in steps}
+            reading = sum(spent.values()) - spent["draw"]
+            rounds.append(spent | {"to the reading": reading, "all, CPU": used})
+        order = sorted(rounds[0], key=lambda step: (step not in {"decode", "normalise"}, step == "all, CPU", step))
+        table[name] = {step: statistics.median(found[step] for found in rounds) for step in order}
     return table
 
 

@@ -21,7 +21,7 @@ python() {  # one that the service can see: homes are hidden from it
     die "needs Python 3.11 or newer with venv, outside of homes; on Debian: apt install python3-venv"
 }
 
-units() { systemctl list-units --all --plain --no-legend --full 'digitdrop.service' 'digitdrop@*.service' | awk '{print $1}'; }
+units() { systemctl list-units --state=active --plain --no-legend --full 'digitdrop.service' 'digitdrop@*.service' | awk '{print $1}'; }
 
 settings() {  # the commented configuration, with the folders and the metrics of this service: NAME
     sed -e "s|^inbox: inbox  *|inbox: $data${1:+/$1}/inbox  |" \
@@ -77,17 +77,34 @@ install_service() {
     for file in digitdrop.service digitdrop@.service; do
         install -m 644 "$repo/systemd/$file" "/etc/systemd/system/$file"
     done
-    ln -s "$release" "$app/current.new" && mv -T "$app/current.new" "$app/current"
+    previous=$(readlink "$app/current" || true)
+    switch_to "$release"
     mkdir -p /usr/local/bin
     ln -sfn "$app/current/bin/digitdrop" /usr/local/bin/digitdrop
-    trap - EXIT
     systemctl daemon-reload
     systemctl enable --quiet "$unit"
-    for each in $(printf '%s\n' "$unit" $(units) | sort -u); do
-        systemctl restart "$each" || { systemctl status --no-pager --lines 20 "$each" >&2 || true; die "$each did not start"; }
+    if ! restart_all "$unit"; then
+        [ -n "$previous" ] || { trap - EXIT; die "it does not start; what went wrong stands above"; }
+        switch_to "$previous"
+        restart_all "$unit" || die "neither the new nor the old release starts; what went wrong stands above"
+        die "the new release does not start, the old one runs again; what went wrong stands above"
+    fi
+    trap - EXIT
+    find "$app/releases" -mindepth 1 -maxdepth 1 ! -path "$release" -exec rm -rf {} +
+}
+
+switch_to() {  # RELEASE
+    ln -sfn "$1" "$app/current.new" && mv -T "$app/current.new" "$app/current"
+}
+
+restart_all() {  # UNIT, and the others that run
+    systemctl restart "$1" || { systemctl status --no-pager --lines 20 "$1" >&2; return 1; }
+    for each in $(units | grep -vxF "$1"); do
+        systemctl restart "$each" || { systemctl status --no-pager --lines 20 "$each" >&2; return 1; }
+    done
+    for each in $(units); do
         say "$each runs: $(systemctl show -P StatusText "$each")"
     done
-    find "$app/releases" -mindepth 1 -maxdepth 1 ! -path "$release" -exec rm -rf {} +
 }
 
 clear_out() {  # a folder that may be a mount point
@@ -109,7 +126,7 @@ remove_service() {
         fi
         return
     fi
-    for unit in $(units); do
+    for unit in digitdrop.service $(systemctl list-units --all --plain --no-legend 'digitdrop@*.service' | awk '{print $1}'); do
         systemctl disable --now --quiet "$unit" || true
     done
     rm -f /etc/systemd/system/digitdrop.service /etc/systemd/system/digitdrop@.service \

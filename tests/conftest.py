@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,12 +21,16 @@ import numpy as np
 import pytest
 import yaml
 
+from watcher.inbox import scan
+from watcher.results import unescape
+from watcher.service import states
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-PATIENCE = 60.0  # seconds until a test gives up waiting, on a busy machine
+PATIENCE = 120.0  # seconds until a test gives up waiting, on a busy machine
 
 
 def until(condition: Callable[[], T], what: str) -> T:
@@ -59,7 +66,12 @@ class Folder:
         self.config = root / "config.yaml"
         self.configure(**settings)
         self.dropped: dict[str, str] = {}  # name → SHA-256, of what has to come out
+        self.earlier: list[tuple[str, str]] = []  # the same, of names that were dropped again since
+        self.pages: dict[str, int] = {}  # of scans with more than one
         self.processes: list[subprocess.Popen[str]] = []
+        self.taken = root / "taken"  # where a downstream job moves deliveries to
+        self._seen: dict[str, bytes] = {}  # each results.csv as it was when it was first seen
+        self._rows: dict[str, list[dict[str, str]]] = {}
 
     def configure(self, **settings: Any) -> None:
         """Write the configuration: the test's settings over those that make tests quick."""
@@ -68,12 +80,25 @@ class Folder:
 
     def drop(self, name: str, data: bytes) -> None:
         """Put a scan into the inbox the careful way: written elsewhere, renamed in."""
-        self.dropped[name] = hashlib.sha256(data).hexdigest()
+        self.note(name, data)
         target = self.inbox / name
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.root / "half-written"
         fresh.write_bytes(data)
-        fresh.rename(target)
+        try:
+            fresh.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # The inbox lies on another file system: from a hidden name in it, then.
+            shutil.move(fresh, self.inbox / ".half-written")
+            (self.inbox / ".half-written").rename(target)
+
+    def note(self, name: str, data: bytes) -> None:
+        """Have the oracle expect a scan that comes in another way."""
+        if name in self.dropped:
+            self.earlier.append((name, self.dropped[name]))
+        self.dropped[name] = hashlib.sha256(data).hexdigest()
 
     def command(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
@@ -86,13 +111,23 @@ class Folder:
             check=False,
         )
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start a watcher, and wait until it is ready."""
+    def launch(self, *prefix: str, fault: str = "", **environment: str) -> subprocess.Popen[str]:
+        """Start a watcher, under another command where `prefix` says so; `fault`: see faults/sitecustomize.py."""
+        injected = {"FAULT": fault, "PYTHONPATH": str(ROOT / "tests" / "faults")} if fault else {}
         with (self.root / f"log{len(self.processes)}").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "watcher", "run", "--config", str(self.config)], cwd=ROOT, stderr=log, text=True
+                [*prefix, sys.executable, "-m", "watcher", "run", "--config", str(self.config)],
+                cwd=ROOT,
+                stderr=log,
+                text=True,
+                env=os.environ | injected | environment,
             )
         self.processes.append(process)
+        return process
+
+    def start(self, *prefix: str, fault: str = "", **environment: str) -> subprocess.Popen[str]:
+        """Start a watcher, and wait until it is ready."""
+        process = self.launch(*prefix, fault=fault, **environment)
         until(lambda: "ready after" in self.log(process) or process.poll() is not None, "the watcher to be ready")
         assert process.poll() is None, self.log(process)
         return process
@@ -112,12 +147,44 @@ class Folder:
         return process.wait(PATIENCE)
 
     def deliveries(self) -> list[Path]:
-        """What downstream sees."""
-        return sorted(path for path in self.outbox.iterdir() if not path.name.startswith("."))
+        """What downstream has: as a job that takes each delivery the moment it appears where there is `taken`."""
+        if not self.taken.is_dir():
+            return sorted(path for path in self.outbox.iterdir() if not path.name.startswith("."))
+        for path in self.outbox.iterdir():
+            if not path.name.startswith("."):
+                assert not (self.taken / path.name).exists(), f"{path.name} came twice"
+                path.rename(self.taken / path.name)
+        return sorted(self.taken.iterdir())
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows of all deliveries."""
-        return [row for delivery in self.deliveries() for row in read_csv((delivery / "results.csv").read_bytes())]
+        """All rows of all deliveries, each of which parses in full from the first time that it is seen."""
+        for delivery in self.deliveries():
+            if delivery.name not in self._seen:
+                self._seen[delivery.name] = data = (delivery / "results.csv").read_bytes()
+                self._rows[delivery.name] = read_csv(data)
+                assert all(
+                    None not in row.values() and row["batch"] == delivery.name for row in self._rows[delivery.name]
+                )
+        return [row for name in sorted(self._rows) for row in self._rows[name]]
+
+    def row(self, name: str) -> dict[str, str] | None:
+        """The row of a scan, once it is delivered."""
+        return next((row for row in self.rows() if unescape(row["file"]) == name), None)
+
+    def pulse(self) -> None:
+        """Drop a scan and wait for its row: what lay in the inbox before could have been taken too, had it settled."""
+        for _ in range(2):
+            name = f"pulse/{len(self.dropped)}.png"
+            self.drop(name, crop(len(self.dropped), (60, 50)))
+            until(lambda: self.row(name), f"the row of {name}")  # noqa: B023 - called at once
+
+    def held(self) -> dict[str, int]:
+        """What the watchers say they hold back, by reason."""
+        return {why: count for state in states(self.inbox) for why, count in state.held.items()}
+
+    def degraded(self) -> list[str]:
+        """What the watchers say hinders them."""
+        return [text for state in states(self.inbox) for text in state.degraded]
 
     def wait(self, rows: int | None = None) -> list[dict[str, str]]:
         """Wait until so many rows are delivered, else one for each scan dropped."""
@@ -131,17 +198,28 @@ class Folder:
         return [name for name in os.listdir(work) if name.endswith((".open", ".done"))] if work.is_dir() else []
 
     def check(self) -> None:
-        """The oracle: each scan in exactly one delivery with its bytes, nothing left over, nothing half."""
+        """The oracle, once things have gone quiet.
+
+        Each scan dropped is in one delivery and nowhere else, with a row for each page and the SHA-256 of its bytes;
+        each results.csv is what it was when it was first seen; nothing of the watcher's is left over.
+        """
         until(lambda: not self.work(), "the claims to be cleaned up")
-        rows = self.rows()
-        assert sorted((row["file"], row["sha256"]) for row in rows) == sorted(self.dropped.items())
+        wanted = Counter([*self.dropped.items(), *self.earlier])
+        for (name, sha256), count in list(wanted.items()):
+            wanted[name, sha256] = count * self.pages.get(name, 1)
+        found = Counter((unescape(row["file"]), row["sha256"]) for row in self.rows())
+        assert found == wanted, f"missing {wanted - found}, too many {found - wanted}"
+        left = scan(self.inbox).scans
+        assert not left, f"still in the inbox: {list(left)}"
         staged = self.outbox / ".staging"
         assert not staged.exists() or not os.listdir(staged)
         for delivery in self.deliveries():
-            for row in read_csv((delivery / "results.csv").read_bytes()):
-                kind = "failed" if row["status"] == "failed" else "scans"
-                data = (delivery / kind / row["file"]).read_bytes()
-                assert hashlib.sha256(data).hexdigest() == row["sha256"]
+            assert (delivery / "results.csv").read_bytes() == self._seen[delivery.name]
+            failed = {row["file"] for row in self._rows[delivery.name] if row["status"] == "failed"}
+            for row in self._rows[delivery.name]:
+                path = delivery / ("failed" if row["file"] in failed else "scans") / unescape(row["file"])
+                if row["file"] in failed or (delivery / "scans").exists():
+                    assert hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
 
 
 def read_csv(data: bytes) -> list[dict[str, str]]:

@@ -6,13 +6,19 @@ import math
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from watcher.calibration import CONFIDENCE, Calibration, binomial_tail, log_odds, shown
+from train.calibration import coverage_at, curve
+from watcher.calibration import CONFIDENCE, Calibration, Trial, binomial_tail, log_odds, shown
 from watcher.model import read_card
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 MODEL = Path(__file__).parent.parent / "model"
 AS_IT_IS = ((log_odds(0.01), 0.01), (log_odds(0.99), 0.99))
@@ -53,13 +59,12 @@ def test_binomial_tail_of_large_numbers() -> None:
 
 
 def threshold(max_error: float, *curve: tuple[float, int, int]) -> float:
-    """The threshold on a curve of (threshold, accepted, errors)."""
-    return Calibration("drawn", 5000, 1.0, AS_IT_IS, curve).threshold(max_error)
+    """Where to start on a curve of (score, accepted, errors)."""
+    return Trial("drawn", curve[-1][1], 0.0, curve).start(max_error)
 
 
 def test_no_data_no_promise() -> None:
     """Where too few images were held back nothing is accepted, however few were wrong."""
-    assert threshold(0.01) == math.inf
     assert threshold(0.01, (0.9, 0, 0)) == math.inf
     assert threshold(0.01, (0.99, 100, 0), (0.5, 298, 0)) == math.inf
     assert threshold(0.01, (0.99, 100, 0), (0.5, 299, 0)) == 0.5
@@ -108,13 +113,36 @@ def test_little_data_is_tested_as_it_is() -> None:
     assert threshold(0.01, (0.9, 300, 1)) == math.inf
 
 
-def test_the_shipped_curve_is_in_order() -> None:
-    """The curve that ships goes from the safest threshold down, and each step takes in the one before."""
-    curve = read_card(MODEL).digit.curve
-    for (high, few, fewer_errors), (low, more, errors) in pairwise(curve):
-        assert high > low
-        assert few <= more
-        assert fewer_errors <= errors <= more
+def test_the_shipped_curves_are_in_order() -> None:
+    """Each curve that ships goes from the safest score down, and each step takes in the one before."""
+    for trial in read_card(MODEL).digit.trials:
+        for (high, few, fewer_errors), (low, more, errors) in pairwise(trial.curve):
+            assert high > low
+            assert few <= more <= trial.size
+            assert fewer_errors <= errors <= more
+
+
+def calibration(*trials: Trial) -> Calibration:
+    """A calibration on some trials."""
+    return Calibration(AS_IT_IS, trials)
+
+
+def test_the_promise_holds_on_each_trial() -> None:
+    """Of several trials the one that asks for the higher score decides, and one that cannot promise forbids all."""
+    easy, hard = Trial("easy", 5000, 0.0, ((5.0, 4000, 0), (1.0, 5000, 9))), Trial("hard", 500, 0.0, ((3.0, 400, 0),))
+    assert calibration(easy).threshold(0.01) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert calibration(easy, hard).threshold(0.01) == pytest.approx(1 / (1 + math.exp(-3)))
+    assert calibration(easy, hard).threshold(0.001) == math.inf
+    assert "from 500 crops (hard)" in calibration(easy, hard).shortfall(0.001)
+
+
+def test_a_floor_is_the_least_that_is_asked() -> None:
+    """A trial on crops that nobody could read better is not asked for less than its floor, but for no more either."""
+    hard = Trial("hard", 5000, 0.01, ((3.0, 4000, 20), (1.0, 5000, 200)))
+    assert hard.start(0.0001) == hard.start(0.01) == 3.0
+    assert hard.start(0.1) == 1.0
+    assert calibration(hard).caveat(0.01) == ""
+    assert calibration(hard).caveat(0.001) == "accept.max_error 0.001 is promised, but at most 1.00% on hard"
 
 
 # What is missing
@@ -122,14 +150,13 @@ def test_the_shipped_curve_is_in_order() -> None:
 
 def missing(max_error: float, size: int, *curve: tuple[float, int, int]) -> int | None:
     """The number of crops missing for a promise."""
-    return Calibration("drawn", size, 1.0, AS_IT_IS, curve).missing(max_error)
+    return Trial("drawn", size, 0.0, curve).missing(max_error)
 
 
 def test_nothing_is_missing_where_the_promise_can_be_made() -> None:
     """What can be promised misses nothing, and says nothing."""
-    calibration = Calibration("drawn", 400, 1.0, AS_IT_IS, ((0.9, 299, 0),))
-    assert calibration.missing(0.01) == 0
-    assert calibration.shortfall(0.01) == ""
+    assert missing(0.01, 400, (0.9, 299, 0)) == 0
+    assert calibration(Trial("drawn", 400, 0.0, ((0.9, 299, 0),))).shortfall(0.01) == ""
 
 
 def test_the_missing_crops_are_counted() -> None:
@@ -144,14 +171,14 @@ def test_the_missing_crops_are_counted() -> None:
 
 def test_more_of_the_same_would_not_help() -> None:
     """Where even the surest are wrong too often no number of crops is named, and the line says why."""
-    calibration = Calibration("drawn", 1000, 1.0, AS_IT_IS, ((0.99, 500, 20), (0.5, 1000, 80)))
-    assert calibration.missing(0.01) is None
-    assert "wrong more often" in calibration.shortfall(0.01)
+    trial = Trial("drawn", 1000, 0.0, ((5.0, 500, 20), (1.0, 1000, 80)))
+    assert trial.missing(0.01) is None
+    assert "even the surest are worse" in calibration(trial).shortfall(0.01)
 
 
 def test_the_shortfall_is_one_line() -> None:
     """It names the setting, its value, the crops there are and those that are missing, and what follows."""
-    said = Calibration("drawn", 1250, 1.0, AS_IT_IS, ((0.9, 1250, 0),)).shortfall(0.001)
+    said = calibration(Trial("drawn", 1250, 0.0, ((0.9, 1250, 0),))).shortfall(0.001)
     assert "\n" not in said
     assert "accept.max_error 0.001" in said
     assert "1,250 crops" in said
@@ -159,62 +186,120 @@ def test_the_shortfall_is_one_line() -> None:
     assert "nothing is accepted" in said
 
 
+# The promise, by simulation
+
+WRITERS = 400_000  # readings that stand for all there will ever be
+DRAWS = 300  # calibration sets
+CROPS = 2000  # in each of them
+RATE = 0.02
+
+
+def readings(count: int, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores as of a network that is too sure of itself, and whether each value is right; a few hopeless ones in it."""
+    honest = random.normal(4.5, 2.5, count)
+    right = random.random(count) < 1 / (1 + np.exp(-honest))
+    hopeless = random.random(count) < 0.002
+    return 1.6 * honest + 1, right & ~hopeless
+
+
+def broken(rule: Callable[[Trial], float], random: np.random.Generator) -> float:
+    """The share of calibration sets for which more than RATE of all that is accepted afterwards is wrong."""
+    scores, right = readings(WRITERS, random)
+    order = np.argsort(-scores)
+    scores, wrong = scores[order], np.cumsum(~right[order]) / np.arange(1, WRITERS + 1)
+    worse = 0
+    for _ in range(DRAWS):
+        drawn = readings(CROPS, random)
+        start = rule(Trial("drawn", CROPS, 0.0, tuple(curve(*drawn))))
+        taken = int((scores >= start).sum())
+        worse += bool(taken) and float(wrong[taken - 1]) > RATE
+    return worse / DRAWS
+
+
+def test_the_promise_is_kept() -> None:
+    """Over many calibration sets from one distribution it is broken in no more than one of twenty, chance allowed."""
+    kept = broken(lambda trial: trial.start(RATE), np.random.default_rng(3))
+    assert kept <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
+
+
+def test_a_broken_rule_breaks_the_promise() -> None:
+    """The simulation would notice: accepting from where the count alone is low enough fails far more often."""
+
+    def naive(trial: Trial) -> float:
+        return min((score for score, reached, wrong in trial.curve if wrong <= RATE * reached), default=math.inf)
+
+    assert broken(naive, np.random.default_rng(3)) > 0.3
+
+
+def test_the_promise_is_worth_something() -> None:
+    """It is not kept by accepting nothing: most of what could be accepted is."""
+    random = np.random.default_rng(5)
+    scores, right = readings(WRITERS, random)
+    possible = coverage_at(scores, right, RATE)
+    starts = [Trial("drawn", CROPS, 0.0, tuple(curve(*readings(CROPS, random)))).start(RATE) for _ in range(30)]
+    accepted = float(np.mean([(scores >= start).mean() for start in starts]))
+    assert possible > 0.7
+    assert accepted > 0.75 * possible
+
+
 # The map
 
 
 def test_two_points_are_platts_scaling() -> None:
     """Log-odds between and beyond two points lie on one line."""
-    calibration = Calibration("drawn", 1, 1.0, ((-2.0, 0.2), (3.0, 0.9)), ())
+    found = Calibration(((-2.0, 0.2), (3.0, 0.9)), ())
     slope = (log_odds(0.9) - log_odds(0.2)) / 5
-    for score in (-40.0, -2.0, 0.0, 1.7, 3.0, 12.0):
+    for score in (-30.0, -2.0, 0.0, 1.7, 3.0, 12.0):
         expected = 1 / (1 + math.exp(-(log_odds(0.2) + slope * (score + 2))))
-        assert calibration.probability(score) == pytest.approx(expected, rel=1e-9)
+        assert found.probability(score) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_map_rises() -> None:
     """A higher score is a higher probability everywhere, and never leaves 0 to 1."""
-    calibration = Calibration("drawn", 1, 1.0, ((-3.0, 0.1), (0.0, 0.3), (1.0, 0.9), (6.0, 0.99)), ())
-    found = [calibration.probability(score) for score in np.linspace(-12, 20, 200).tolist()]
+    bent = Calibration(((-3.0, 0.1), (0.0, 0.3), (1.0, 0.9), (6.0, 0.99)), ())
+    found = [bent.probability(score) for score in np.linspace(-12, 20, 200).tolist()]
     assert all(low < high for low, high in pairwise(found))
     assert all(0 < p < 1 for p in found)
     for score in (-1e6, 1e6):
-        assert 0 <= calibration.probability(score) <= 1
-    for score, probability in calibration.map:
-        assert calibration.probability(score) == pytest.approx(probability)
+        assert 0 <= bent.probability(score) <= 1
+    for score, probability in bent.map:
+        assert bent.probability(score) == pytest.approx(probability)
 
 
-GOOD = {"on": "drawn", "size": 10, "temperature": 1.0, "map": [[0, 0.1], [1, 0.9]], "curve": [[0.9, 5, 0], [0.5, 9, 2]]}
+# In the card
+
+TRIAL = {"on": "drawn", "size": 10, "floor": 0.0, "curve": [[3, 5, 0], [1, 9, 2]]}
+GOOD = {"map": [[0, 0.1], [1, 0.9]], "trials": [TRIAL]}
 
 
 def test_an_entry_of_a_card_is_read() -> None:
     """What the card holds is what there is."""
     read = Calibration.of(GOOD)
-    assert (read.on, read.size, read.map, read.curve) == (
-        "drawn",
-        10,
-        ((0.0, 0.1), (1.0, 0.9)),
-        ((0.9, 5, 0), (0.5, 9, 2)),
-    )
+    assert read.map == ((0.0, 0.1), (1.0, 0.9))
+    assert read.trials == (Trial("drawn", 10, 0.0, ((3.0, 5, 0), (1.0, 9, 2))),)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0},
-        {"temperature": math.nan},
         {"map": []},
         {"map": [[0, 0.5]]},
         {"map": [[0, 0.9], [1, 0.1]]},
         {"map": [[1, 0.1], [0, 0.9]]},
         {"map": [[0, 0.0], [1, 0.9]]},
         {"map": [[0, 0.1], [1, 1.0]]},
-        {"curve": [[0.9, 5, 6]]},
-        {"curve": [[0.9, 5, -1]]},
-        {"curve": [[0.5, 9, 2], [0.9, 5, 0]]},
-        {"curve": [[0.9, 9, 2], [0.5, 5, 0]]},
+        {"trials": []},
+        {"trials": [TRIAL | {"curve": []}]},
+        {"trials": [TRIAL | {"curve": [[3, 5, 6]]}]},
+        {"trials": [TRIAL | {"curve": [[3, 5, -1]]}]},
+        {"trials": [TRIAL | {"curve": [[1, 9, 2], [3, 5, 0]]}]},
+        {"trials": [TRIAL | {"curve": [[3, 9, 2], [1, 5, 0]]}]},
+        {"trials": [TRIAL | {"size": 8}]},
+        {"trials": [TRIAL | {"floor": -0.1}]},
+        {"trials": [TRIAL | {"floor": math.nan}]},
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     """A map that does not rise, or counts that cannot be, are no calibration."""
-    with pytest.raises(ValueError, match="calibration"):
+    with pytest.raises(ValueError, match=r"no sense|calibration"):
         Calibration.of(GOOD | change)

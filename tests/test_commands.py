@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -70,38 +69,6 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"setle": 1}, "unknown key 'setle'; did you mean 'settle'?"),
-        ({"settle": "soon"}, "settle is 'soon'"),
-        ({"inbox": "nowhere"}, "nowhere is not a folder; make it, or set inbox:"),
-        ({"model": "nowhere"}, "No such file or directory; train one with 'make train'"),
-        ({"outbox": "inbox/out"}, "lie within each other"),
-    ],
-)
-def test_wrong_configuration(folder: Folder, settings: dict[str, object], words: str) -> None:
-    """A configuration that will not do is one line on stderr, and exit code 78: systemd must not restart."""
-    folder.configure(**settings)
-    done = folder.command("run")
-    assert done.returncode == 78
-    assert words in done.stderr
-    assert [line for line in done.stderr.splitlines() if not line.startswith("digitdrop: ")] == []
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_model_that_is_not_what_its_card_says(folder: Folder, tmp_path: Path) -> None:
-    """A network with other bytes than its card names is refused at the start, with exit code 78."""
-    shutil.copytree(ROOT / "model", tmp_path / "model")
-    with (tmp_path / "model" / "digits.tflite").open("ab") as file:
-        file.write(b"!")
-    folder.configure(model=str(tmp_path / "model"))
-    done = folder.command("run")
-    assert done.returncode == 78
-    assert "put back the file that belongs to the card" in done.stderr
-    assert folder.command("check").returncode == 78
 
 
 def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:

@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
-from conftest import ROOT
+import pytest
+import yaml
+from conftest import ROOT, Folder, crop
+from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
+from watcher import config
+from watcher.metrics import Metrics
 from watcher.results import COLUMNS
+from watcher.service import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 README = (ROOT / "README.md").read_text()
+FORMAT = (ROOT / "docs" / "format.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+DATA = "/var/lib/digitdrop"
+
+
+def section(page: str, title: str) -> str:
+    """A section of a page, with what is under it."""
+    start = re.search(rf"^(#+) {re.escape(title)}$", page, re.MULTILINE)
+    assert start, title
+    rest = page[start.end() :]
+    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The examples in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def table(page: str) -> list[str]:
+    """What stands in the first column of the tables of a page, in backticks."""
+    return [
+        name for cell in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for name in re.findall(r"`([^`]+)`", cell)
+    ]
+
+
+@pytest.fixture
+def delivered(folder: Folder) -> Folder:
+    """Two deliveries: a scan that is accepted and one that failed, then another scan."""
+    folder.configure(patience=0)
+    for names in (("00.png", "broken.png"), ("a,b.png",)):
+        for name in names:
+            folder.drop(name, crop() if name != "broken.png" else b"text")
+        assert folder.command("run", "--once").returncode == 0
+    (folder.root / "archive").mkdir()
+    return folder
 
 
 def test_each_column_is_explained() -> None:
@@ -41,5 +94,200 @@ def test_what_is_linked_is_there() -> None:
 def test_each_target_exists() -> None:
     """Each `make` target that the README names is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"make (run|test|check|bench|train|install)\b", README)):
+    for target in set(re.findall(r"(?:^|`)(?:sudo )?make ([a-z-]+)", README + OPERATIONS, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_format_of_the_csv() -> None:
+    """The page on the format says of each column what the program says of it, in its order."""
+    page = section(FORMAT, "results.csv").split("| `status` | what")[0]
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", page, re.MULTILINE)
+    assert found == [(name, kind, meaning) for name, kind, _, meaning in COLUMNS]
+
+
+def test_the_format_of_the_json(delivered: Folder) -> None:
+    """The page on the format names each key of a real results.json, and none that is not there."""
+    page = section(FORMAT, "results.json")
+    outer, inner = page.split("A row has each column")
+    for delivery in delivered.deliveries():
+        document = json.loads((delivery / "results.json").read_bytes())
+        assert list(document) == table(outer)
+        for row in document["rows"]:
+            digits = {f"digits.{key}" for digit in row["digits"] for key in digit}
+            own = {key for key in row if key not in {name for name, *_ in COLUMNS}}
+            told = {name for name in table(inner) if digits or "." not in name}
+            assert own | digits == told
+            assert set(row["milliseconds"]) <= set(re.findall(r"`(\w+)`", inner))
+
+
+def test_the_codes(delivered: Folder) -> None:
+    """The page on the format explains each status, and each reason that the program's text holds."""
+    page = section(FORMAT, "results.csv")
+    (enum,) = [more["enum"] for name, _, more, _ in COLUMNS if name == "status"]
+    told = table(page)
+    assert [name for name in enum if name not in told] == []
+    source = "".join(path.read_text() for path in (ROOT / "watcher").glob("*.py"))
+    reasons = set(told) - set(enum) - {name for name, *_ in COLUMNS} - {"status", "reason"}
+    assert [reason for reason in reasons if f'"{reason}"' not in source] == []
+    assert [r for r in re.findall(r'(?:Fault|failed)\(\s*"(\w+)"', source) if r not in told] == []
+
+
+def test_the_files_of_a_delivery(delivered: Folder) -> None:
+    """The page on the format and the README name each file of a delivery."""
+    for page in (section(FORMAT, "The folder"), section(README, "What lands in the outbox")):
+        told = {name.partition("/")[0] for name in table(page)}
+        for delivery in delivered.deliveries():
+            assert [name for name in os.listdir(delivery) if name not in told] == []
+
+
+def test_picking_up_with_python(delivered: Folder) -> None:
+    """The Python example imports each delivery exactly once, also after it was killed before it moved one away."""
+    (script,) = blocks(section(OPERATIONS, "With Python"), "python")
+    path = delivered.root / "pick-up"
+    path.write_text(script)
+    database = delivered.root / "results.db"
+    kept = delivered.root / "kept"
+    shutil.copytree(delivered.outbox, kept)
+    wanted = sorted((row["batch"], row["file"], row["page"], row["value"]) for row in delivered.rows())
+
+    def pick_up() -> str:
+        folders = (str(delivered.outbox), str(delivered.root / "archive"), str(database))
+        return subprocess.run([sys.executable, path, *folders], capture_output=True, text=True, check=True).stdout
+
+    assert len(pick_up().splitlines()) == 2
+    assert delivered.deliveries() == []
+    assert pick_up() == ""
+    for delivery in kept.iterdir():  # as after a kill between the import and the move
+        if not delivery.name.startswith("."):
+            shutil.rmtree(delivered.root / "archive" / delivery.name)
+            delivery.rename(delivered.outbox / delivery.name)
+    assert len(pick_up().splitlines()) == 2
+    with sqlite3.connect(database) as db:
+        found = db.execute("SELECT batch, file, page, value FROM results ORDER BY batch, file, page").fetchall()
+    db.close()
+    assert found == wanted
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not here")
+def test_picking_up_from_cron(delivered: Folder) -> None:
+    """The line for cron has five fields and a user, and its command picks up."""
+    (line,) = blocks(section(OPERATIONS, "From cron"), "cron")
+    *when, user, command = line.strip().split(None, 6)
+    assert (len(when), user) == (5, "numbers")
+    (script,) = blocks(section(OPERATIONS, "With Python"), "python")
+    path = delivered.root / "pick-up"
+    path.write_text(script.replace("#!/usr/bin/python3", f"#!{sys.executable}"))
+    path.chmod(0o755)
+    command = command.replace("/tmp/", f"{delivered.root}/")  # noqa: S108 - the example's, replaced
+    command = command.replace(DATA, str(delivered.root)).replace("/srv/numbers", str(delivered.root / "archive"))
+    surroundings = os.environ | {"PATH": f"{delivered.root}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", command], env=surroundings, check=True, capture_output=True)
+    assert delivered.deliveries() == []
+    assert (delivered.root / "archive" / "results.db").exists()
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
+def test_picking_up_with_sql(delivered: Folder) -> None:
+    """The SQL example imports a results.csv as it is, once however often it runs, and keeps leading zeros."""
+    (script,) = blocks(section(OPERATIONS, "With SQL alone"), "sql")
+    database = delivered.root / "results.db"
+    said = ""
+    for delivery in delivered.deliveries() * 2:
+        done = subprocess.run(
+            ["sqlite3", database], cwd=delivery, input=script, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        said = done.stdout
+    assert [row[:2] for row in csv.reader(said.splitlines())] == [["00.png", "7"], ["a,b.png", "7"]]
+    with sqlite3.connect(database) as db:
+        assert db.execute("SELECT count(*) FROM results").fetchone() == (3,)
+    db.close()
+
+
+def test_picking_up_in_a_shell(delivered: Folder) -> None:
+    """The shell example prints the accepted values of all deliveries."""
+    (script,) = blocks(section(OPERATIONS, "In a shell"), "sh")
+    script = script.replace(DATA, str(delivered.root))
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "00.png\t7\na,b.png\t7\n"
+
+
+def test_dropping_from_a_script(folder: Folder) -> None:
+    """The example that writes under a hidden name and renames leaves one scan, which is read."""
+    (script,) = blocks(section(OPERATIONS, "A scanner box"), "sh")
+    (folder.root / "crop.png").write_bytes(crop())
+    script = script.replace(DATA, str(folder.root))
+    subprocess.run(["sh", "-ec", script], cwd=folder.root, check=True)
+    assert os.listdir(folder.inbox) == ["crop.png"]
+
+
+def test_the_settings_in_the_examples(tmp_path: Path) -> None:
+    """Each configuration in the documents is accepted."""
+    examples = blocks(OPERATIONS, "yaml") + blocks(README, "yaml")
+    assert examples
+    for example in examples:
+        (tmp_path / "config.yaml").write_text(example)
+        config.load(tmp_path / "config.yaml")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_the_units_in_the_examples(tmp_path: Path) -> None:
+    """The units and drop-ins in the documents are accepted by systemd; tests/test_systemd.py runs the pick-up."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+
+    def put(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(re.sub(r"ExecStart=/\S+", f"ExecStart={program}", text))
+
+    path_unit, service = blocks(section(OPERATIONS, "The moment it appears"), "systemd")
+    put("pick-up.path", path_unit)
+    put("pick-up.service", service)
+    put("digitdrop.service", (ROOT / "systemd" / "digitdrop.service").read_text())
+    dropins = blocks(section(OPERATIONS, "An SMB share"), "systemd") + blocks(
+        section(OPERATIONS, "Watching it"), "systemd"
+    )
+    assert len(dropins) == 2
+    for number, text in enumerate(dropins):
+        put(f"digitdrop.service.d/{number}.conf", text)
+    units = ["pick-up.path", "pick-up.service", "digitdrop.service"]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *(str(tmp_path / unit) for unit in units)],
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("testparm") is None, reason="testparm (of Samba) is not here")
+def test_the_samba_example(tmp_path: Path) -> None:
+    """Samba accepts the shares in the documents."""
+    (example,) = blocks(OPERATIONS, "ini")
+    (tmp_path / "smb.conf").write_text(example)
+    done = subprocess.run(["testparm", "-s", tmp_path / "smb.conf"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Loaded services file OK." in done.stderr
+    assert not re.search("unknown|ignoring|deprecated", done.stderr.lower()), done.stderr
+    assert "[scans]" in done.stdout
+
+
+def test_each_metric_is_explained(tmp_path: Path) -> None:
+    """The table of metrics names each that is written, with its labels, and none that is not."""
+    metrics = Metrics(tmp_path / "x.prom")
+    metrics.held.labels("incomplete").set(1)
+    metrics.write(State(model="x", held={"incomplete": 1}), 0.0)
+    written = {family.name for family in parse_metrics((tmp_path / "x.prom").read_text())}
+    told = {name.partition("{")[0].removesuffix("_total") for name in table(section(OPERATIONS, "Watching it"))}
+    assert told == {name.removesuffix("_total") for name in written}
+
+
+def test_each_setting_has_its_default() -> None:
+    """config.yaml names each setting, with its default."""
+    text = (ROOT / "config.yaml").read_text()
+    settings: dict[str, Any] = config.Settings.model_validate(yaml.safe_load(text)).model_dump()
+    assert settings == config.Settings().model_dump()
+    assert set(yaml.safe_load(text)) == set(settings)

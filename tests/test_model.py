@@ -214,15 +214,3 @@ def test_alone_or_together() -> None:
     for i in (8, 0, 3):
         assert np.allclose(predict(batch[i : i + 1])[0], together[i], atol=1e-5)
     assert np.allclose(predict(batch), together, atol=1e-6)
-
-
-def test_temperature(tmp_path: Path) -> None:
-    """The card's temperature softens the probabilities, and changes no digit."""
-    _, plain = load(copied(tmp_path, lambda card: card["calibration"]["digit"].update(temperature=1.0)))
-    (tmp_path / "soft").mkdir()
-    _, soft = load(copied(tmp_path / "soft", lambda card: card["calibration"]["digit"].update(temperature=2.0)))
-    before, after = plain(images(9)), soft(images(9))
-    expected = np.sqrt(before.astype(np.float64))
-    assert np.allclose(after, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
-    assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
-    assert (after.max(axis=1) <= before.max(axis=1) + 1e-6).all()

@@ -313,6 +313,20 @@ def test_promise_decides(tmp_path: Path) -> None:
     assert "accepted" in {row.reading.status for row in lax}
 
 
+def test_an_audit_puts_accepted_values_before_a_person(tmp_path: Path) -> None:
+    """What is taken for an audit keeps its value; what would not be accepted keeps its own reason."""
+    jobs = dropped(tmp_path, **{f"{value}_png": png(digit(value)) for value in STROKES})
+    accept = SETTINGS.accept.model_copy(update={"max_error": 0.5})
+    plain = reader_with(accept=accept).read(jobs, None)
+    audit = reader_with(accept=accept, audit=1.0).read(jobs, None)
+    assert [row.reading.value for row in audit] == [row.reading.value for row in plain]
+    expected = {"accepted": "audit"}
+    assert [row.reading.reason for row in audit] == [
+        expected.get(row.reading.status, row.reading.reason) for row in plain
+    ]
+    assert {row.reading.status for row in audit} == {"review"}
+
+
 # Pictures
 
 

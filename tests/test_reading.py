@@ -6,10 +6,14 @@ import math
 
 import pytest
 
-from watcher.reading import ALTERNATIVES, Reading, blank, failed, read_digit
+from watcher.calibration import Calibration, log_odds
+from watcher.reading import ALTERNATIVES, Reading, audited, blank, failed, rank, read_digit
 
 DIGITS = tuple("0123456789")
 BOX = (3, 5, 20, 30)
+
+
+AS_IT_IS = Calibration(((log_odds(0.01), 0.01), (log_odds(0.99), 0.99)), ())
 
 
 def certain(value: str, confidence: float, second: str) -> list[float]:
@@ -20,58 +24,83 @@ def certain(value: str, confidence: float, second: str) -> list[float]:
 
 @pytest.mark.parametrize(
     ("confidence", "threshold", "status"),
-    [
-        (0.99, 0.98, "accepted"),
-        (0.98, 0.98, "accepted"),
-        (0.98, math.nextafter(0.98, 1), "review"),
-        (0.97, 0.98, "review"),
-        (1.0, 1.0, "accepted"),
-        (1.0, math.inf, "review"),
-        (0.6, 0.0, "accepted"),
-    ],
+    [(0.99, 0.98, "accepted"), (0.97, 0.98, "review"), (0.999999, math.inf, "review"), (0.6, 0.0, "accepted")],
 )
 def test_threshold(confidence: float, threshold: float, status: str) -> None:
     """What reaches the threshold is accepted, without a reason; what does not is for review, and says why."""
-    reading = read_digit(certain("4", confidence, "9"), DIGITS, BOX, threshold)
+    reading = read_digit(certain("4", confidence, "9"), DIGITS, BOX, AS_IT_IS, threshold)
     assert reading.status == status
     assert reading.reason == ("" if status == "accepted" else "low_confidence")
     assert reading.value == "4"
-    assert reading.confidence == confidence
+    assert reading.confidence == pytest.approx(confidence)
+
+
+def test_the_threshold_itself_is_accepted() -> None:
+    """A score on the threshold is accepted, the least under it is not."""
+    probabilities = certain("4", 0.98, "9")
+    start = AS_IT_IS.probability(rank(probabilities, DIGITS)[2])
+    assert read_digit(probabilities, DIGITS, BOX, AS_IT_IS, start).status == "accepted"
+    assert read_digit(probabilities, DIGITS, BOX, AS_IT_IS, math.nextafter(start, 1)).status == "review"
+
+
+def test_confidence_is_what_the_calibration_makes_of_the_score() -> None:
+    """The raw score is the log-odds against all else; confidence is the map's, and the rest is shared out."""
+    flat = Calibration(((0.0, 0.5), (4.0, 0.8)), ())
+    reading = read_digit([0.96, 0.03, 0.01], ("0", "1", "none"), BOX, flat, 0.5)
+    assert reading.kind == "digit"
+    assert reading.score == pytest.approx(math.log(0.96 / 0.04))
+    assert reading.confidence == pytest.approx(flat.probability(math.log(24)))
+    ((other, share),) = reading.digits[0].alternatives
+    assert other == "1"
+    assert share == pytest.approx(0.75 * (1 - reading.confidence))
+
+
+def test_a_network_that_is_certain() -> None:
+    """Probabilities of exactly 1 and 0, as float32 has them, are a very high score and nothing else."""
+    reading = read_digit([1.0, *[0.0] * 9], DIGITS, BOX, AS_IT_IS, 0.99)
+    assert (reading.status, reading.value) == ("accepted", "0")
+    assert reading.score is not None
+    assert 20 < reading.score < 100
+    assert reading.confidence <= 1
 
 
 def test_best_guess_and_alternatives() -> None:
     """The likeliest digit is the value, the next one the alternative, and the digit keeps the next three in order."""
     probabilities = [0.0, 0.02, 0.5, 0.03, 0.0, 0.1, 0.05, 0.3, 0.0, 0.0]
-    reading = read_digit(probabilities, DIGITS, BOX, 0.9)
+    reading = read_digit(probabilities, DIGITS, BOX, AS_IT_IS, 0.9)
     assert (reading.value, reading.alternative) == ("2", "7")
     (digit,) = reading.digits
-    assert (digit.value, digit.confidence, digit.box) == ("2", 0.5, BOX)
-    assert digit.alternatives == (("7", 0.3), ("5", 0.1), ("6", 0.05))
+    assert (digit.value, digit.box) == ("2", BOX)
+    assert digit.confidence == pytest.approx(0.5)
+    assert [value for value, _ in digit.alternatives] == ["7", "5", "6"]
+    assert [p for _, p in digit.alternatives] == pytest.approx([0.3, 0.1, 0.05])
     assert len(digit.alternatives) == ALTERNATIVES
 
 
 def test_equal_chances() -> None:
     """Of equally likely digits the first of the classes is the value, each time the same."""
-    reading = read_digit([0.1] * 10, DIGITS, BOX, 0.9)
+    reading = read_digit([0.1] * 10, DIGITS, BOX, AS_IT_IS, 0.9)
     assert (reading.value, reading.alternative, reading.status) == ("0", "1", "review")
 
 
 def test_classes_name_the_values() -> None:
     """A value is what the model's card calls its class, in whatever order."""
-    assert read_digit([0.1, 0.2, 0.7], ("7", "0", "3"), BOX, 0.5).value == "3"
+    assert read_digit([0.1, 0.2, 0.7], ("7", "0", "3"), BOX, AS_IT_IS, 0.5).value == "3"
 
 
 def test_two_classes() -> None:
     """A network of two classes has but one alternative."""
-    reading = read_digit([0.3, 0.7], ("0", "1"), BOX, 0.5)
+    reading = read_digit([0.3, 0.7], ("0", "1"), BOX, AS_IT_IS, 0.5)
     assert reading.alternative == "0"
-    assert reading.digits[0].alternatives == (("0", 0.3),)
+    ((other, share),) = reading.digits[0].alternatives
+    assert other == "0"
+    assert share == pytest.approx(0.3)
 
 
 def test_as_many_probabilities_as_classes() -> None:
     """Probabilities that do not match the classes are a mistake, not a reading."""
     with pytest.raises(ValueError, match="shorter"):
-        read_digit([0.5, 0.5], DIGITS, BOX, 0.5)
+        read_digit([0.5, 0.5], DIGITS, BOX, AS_IT_IS, 0.5)
 
 
 def test_blank() -> None:
@@ -84,9 +113,31 @@ def test_failed() -> None:
     assert failed("truncated") == Reading("failed", value="", confidence=0.0, digits=(), reason="truncated")
 
 
+def test_an_audit_takes_its_share_and_always_the_same() -> None:
+    """About the share that is asked for goes to a person, value and confidence kept; a rerun marks the same ones."""
+    reading = read_digit(certain("4", 0.99, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    names = [f"{number:064x}" for number in range(4000)]
+    chosen = [name for name in names if audited(reading, name, 1, 0.05).reason == "audit"]
+    assert 140 < len(chosen) < 260
+    assert chosen == [name for name in names if audited(reading, name, 1, 0.05).status == "review"]
+    assert set(chosen) <= {name for name in names if audited(reading, name, 1, 0.1).reason == "audit"}
+    marked = audited(reading, chosen[0], 1, 0.05)
+    assert (marked.value, marked.confidence, marked.digits) == (reading.value, reading.confidence, reading.digits)
+
+
+def test_an_audit_of_none_or_all() -> None:
+    """Without a share nothing is taken, with all of it everything that was accepted, and nothing else."""
+    accepted = read_digit(certain("4", 0.99, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    doubtful = read_digit(certain("4", 0.5, "9"), DIGITS, BOX, AS_IT_IS, 0.9)
+    assert audited(accepted, "0" * 64, 1, 0.0) is accepted
+    assert audited(accepted, "0" * 64, 1, 1.0).status == "review"
+    for other in (doubtful, blank(), failed("truncated")):
+        assert audited(other, "0" * 64, 1, 1.0) is other
+
+
 def test_what_is_no_digit_is_for_review() -> None:
     """Where the class of no digits is likelier than each digit, the best digit is a guess, and the reason says so."""
-    reading = read_digit([0.3, 0.1, 0.6], ["0", "1", "none"], (0, 0, 1, 1), 0.2 + 0.2)
+    reading = read_digit([0.3, 0.1, 0.6], ["0", "1", "none"], (0, 0, 1, 1), AS_IT_IS, 0.4)
     assert (reading.status, reading.value, reading.reason) == ("review", "0", "not_digits")
-    assert reading.confidence == 0.3
+    assert reading.confidence == pytest.approx(0.3)
     assert "none" not in [value for value, _ in reading.digits[0].alternatives]

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from threading import Event, Thread
@@ -20,21 +21,26 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from conftest import ROOT, Folder, crop, until
+from test_documents import blocks, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DATA = "/var/lib/digitdrop"
 WHEELS = ROOT / "build" / "wheels"
+PYTHON = "/usr/bin/python3"  # the service's: others may lie in homes, which it cannot see
+SUITABLE = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
 
 
 def why_not() -> str:
     """Why no systemd can be booted here; empty where one can."""
     if os.geteuid() != 0:
         return "booting a systemd in namespaces needs root"
-    for path in ("/lib/systemd/systemd", "/usr/bin/systemd-tmpfiles", "/usr/bin/systemd-sysusers"):
+    for path in ("/lib/systemd/systemd", "/usr/bin/systemd-tmpfiles", "/usr/bin/systemd-sysusers", PYTHON):
         if not os.path.exists(path):
             return f"{path} is not here"
+    if subprocess.run([PYTHON, "-c", SUITABLE], check=False, stderr=subprocess.DEVNULL).returncode != 0:
+        return f"{PYTHON} is not Python 3.11 with venv"
     if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "setpriv", "git", "make")):
         return "needs unshare, nsenter, setpriv, git and make"
     probe = "mount --make-rprivate / && mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w /mnt/r && "
@@ -64,6 +70,7 @@ class Machine(Folder):
         self.processes: list[subprocess.Popen[str]] = []
         self.clone = "/root/clone"
         clone = self.view / self.clone[1:]
+        shutil.copytree(WHEELS, self.view / "root/wheels")  # /tmp, where this may lie, is another one inside
         names = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
         )
@@ -72,8 +79,10 @@ class Machine(Folder):
                 (clone / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, clone / name)
 
-    def run(self, *command: str, user: str = "root", check: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, to its end."""
+    def run(
+        self, *command: str, user: str = "root", check: bool = False, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, to its end, with more in its environment."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.pid), "-a", "runuser", "-u", user, "--", *command],
             capture_output=True,
@@ -83,7 +92,7 @@ class Machine(Folder):
             env={
                 "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "PIP_NO_INDEX": "1",
-                "PIP_FIND_LINKS": str(WHEELS),
+                "PIP_FIND_LINKS": "/root/wheels",
             },
         )
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}{self.journal()}"
@@ -145,7 +154,7 @@ def fill_wheels() -> None:
         return
     shutil.rmtree(WHEELS, ignore_errors=True)
     maker = WHEELS.parent / "wheel-maker"
-    subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", str(maker)], check=True)
+    subprocess.run([PYTHON, "-m", "venv", "--clear", str(maker)], check=True)
     wanted = [str(ROOT), "hatchling>=1.25,<2"]
     subprocess.run([maker / "bin" / "pip", "wheel", "--quiet", "-w", WHEELS, *wanted], check=True)
     for wheel in WHEELS.glob("digitdrop-*"):  # the service is built from its own clone
@@ -207,6 +216,40 @@ def test_people_of_the_group_drop_and_pick_up(machine: Machine) -> None:
     assert (taken / "scans/mine/a.png").read_bytes() == crop(1)
     machine.run("sh", "-c", "rm -r /home/scanner/2*", user="scanner", check=True)
     assert machine.run("ls", f"{DATA}/outbox", user="nobody").returncode != 0
+
+
+def test_a_path_unit_picks_up(machine: Machine, tmp_path: Path) -> None:
+    """The path unit of the documents takes each delivery as it appears, into a database, in its own sandbox."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    path_unit, service = blocks(section(page, "The moment it appears"), "systemd")
+    (script,) = blocks(section(page, "With Python"), "python")
+    for name, text in (
+        ("etc/systemd/system/pick-up.path", path_unit),
+        ("etc/systemd/system/pick-up.service", service),
+        ("usr/local/bin/pick-up", script),
+    ):
+        (machine.view / name).write_text(text)
+    (machine.view / "usr/local/bin/pick-up").chmod(0o755)
+    machine.run("useradd", "numbers", check=True)
+    # A rename does not cross disks: the archive has to be on that of the outbox, as the example says.
+    script = f"mkdir -m 770 {DATA}/archive && chown numbers {DATA}/archive && ln -s {DATA}/archive /srv/numbers"
+    machine.run("sh", "-c", script, check=True)
+    machine.run("systemctl", "daemon-reload", check=True)
+    machine.run("systemctl", "enable", "--now", "--quiet", "pick-up.path", check=True)
+    archive = machine.root / "archive"
+    try:
+        for number in range(3):
+            (machine.root / "half-written").write_bytes(crop(number))
+            (machine.root / "half-written").rename(machine.inbox / f"picked{number}.png")
+            until(lambda: len(list(archive.glob("2*/scans/*.png"))) == number + 1, "the pick-up")  # noqa: B023
+        assert machine.deliveries() == []
+    finally:
+        machine.run("systemctl", "disable", "--now", "--quiet", "pick-up.path", "pick-up.service", check=True)
+    shutil.copy(archive / "results.db", tmp_path)  # SQLite follows links, and /proc/…/root is one
+    with sqlite3.connect(tmp_path / "results.db") as db:
+        found = db.execute("SELECT file FROM results ORDER BY file").fetchall()
+    db.close()
+    assert found == [("picked0.png",), ("picked1.png",), ("picked2.png",)]
 
 
 @pytest.mark.parametrize(
@@ -314,13 +357,31 @@ def test_an_upgrade_that_does_not_fit(machine: Machine) -> None:
     right = machine.config.read_text()
     machine.config.write_text(right + "setle: 1\n")
     release = os.readlink(machine.view / "opt/digitdrop/current")
-    done = machine.run("make", "-C", machine.clone, "install-service")
+    done = machine.run("make", "-C", machine.clone, "install-service", PIP_NO_COMPILE="1")  # it is not to stay
     assert done.returncode != 0
     assert "unknown key 'setle'; did you mean 'settle'?" in done.stdout + done.stderr
     assert os.readlink(machine.view / "opt/digitdrop/current") == release
     assert os.listdir(machine.view / "opt/digitdrop/releases") == [os.path.basename(release)]
     assert machine.show("ActiveState") == "active"
     machine.config.write_text(right)
+
+
+def test_an_upgrade_that_does_not_start(machine: Machine) -> None:
+    """An upgrade whose service does not come up is taken back: the old release runs again."""
+    main = machine.view / machine.clone[1:] / "watcher" / "__main__.py"
+    right = main.read_text()
+    release = os.readlink(machine.view / "opt/digitdrop/current")
+    main.write_text(right.replace("    check_folders(settings)\n", "    raise SystemExit('broken')\n", 1))
+    assert main.read_text() != right
+    machine.feed("meanwhile", 10)
+    done = machine.run("make", "-C", machine.clone, "install-service", PIP_NO_COMPILE="1")  # it is not to stay
+    assert done.returncode != 0
+    assert "the new release does not start, the old one runs again" in done.stdout + done.stderr
+    assert os.listdir(machine.view / "opt/digitdrop/releases") == [os.path.basename(release)]
+    assert machine.show("ActiveState") == "active"
+    main.write_text(right)
+    machine.wait()
+    machine.check()
 
 
 def test_upgraded(machine: Machine) -> None:
@@ -333,7 +394,7 @@ def test_upgraded(machine: Machine) -> None:
     done = Event()
 
     def feed() -> None:
-        while not done.wait(0.1):  # a flow of scans, as from a scanner that knows nothing of upgrades
+        while not done.wait(0.5):  # a flow of scans, as from a scanner that knows nothing of upgrades
             machine.feed("upgraded", 5)
 
     feeder = Thread(target=feed)

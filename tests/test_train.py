@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train import augmentation, calibration, evaluate, mnist
+from train import augmentation, calibration, evaluate, mnist, shipped
 from train.__main__ import main
 from watcher import model
+from watcher.calibration import Calibration, Trial, log_odds
 from watcher.reading import Reading
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ FILES = {
     "hardest.png",
     "history.csv",
     "loss.png",
+    "reliability-digit.png",
+    "risk-coverage-digit.png",
 }
 
 
@@ -218,38 +222,73 @@ def test_augmented_digits_stay_digits() -> None:
     assert len(np.unique(first, axis=0)) == 64
 
 
-def sharpened(temperature: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probabilities whose logits were multiplied by `temperature`, and labels drawn from what they were before."""
+def drawn_scores(slope: float, shift: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores whose log-odds of being right are `slope` times the score and `shift`, and what came of them."""
     rng = np.random.default_rng(3)
-    logits = rng.normal(0, 2, (20000, 10))
-    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = (honest.cumsum(axis=1) > rng.random((20000, 1))).argmax(axis=1)
-    return calibration.tempered(honest.astype(np.float32), 1 / temperature).astype(np.float32), labels
+    scores = rng.normal(2, 3, 20000)
+    return scores, rng.random(20000) < 1 / (1 + np.exp(-(slope * scores + shift)))
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_is_found(temperature: float) -> None:
-    """A network that is too sure by a factor gets that factor as its temperature."""
-    assert calibration.fit_temperature(*sharpened(temperature)) == pytest.approx(temperature, rel=0.03)
+@pytest.mark.parametrize(("slope", "shift"), [(0.5, 0.0), (1.0, -1.0), (1.7, 0.6)])
+def test_the_map_is_found(slope: float, shift: float) -> None:
+    """A network that is too sure or not sure enough gets the line that makes its scores honest."""
+    (low, p), (high, q) = calibration.platt(*drawn_scores(slope, shift))
+    found = (log_odds(q) - log_odds(p)) / (high - low)
+    assert found == pytest.approx(slope, rel=0.05)
+    assert log_odds(p) - found * low == pytest.approx(shift, abs=0.08)
 
 
-def test_tempered_confidence_is_the_share_of_right_ones() -> None:
-    """After tempering, of the values given about 0.7, about seven in ten are right."""
-    probabilities, labels = sharpened(2.5)
-    tempered = calibration.tempered(probabilities, calibration.fit_temperature(probabilities, labels))
-    picked = np.abs(tempered.max(axis=1) - 0.7) < 0.05
-    assert picked.sum() > 500
-    assert (tempered.argmax(axis=1) == labels)[picked].mean() == pytest.approx(0.7, abs=0.05)
+def test_a_map_rises_whatever_the_scores() -> None:
+    """Scores that tell nothing, all right, all wrong, or a handful still make a map that a card can hold."""
+    rng = np.random.default_rng(1)
+    for scores, right in (
+        (rng.normal(0, 1, 200), rng.random(200) < 0.5),
+        (rng.normal(0, 1, 200), np.ones(200, np.bool_)),
+        (rng.normal(0, 1, 200), np.zeros(200, np.bool_)),
+        (np.array([1.0, 2.0]), np.array([False, True])),
+        (np.array([-5.0, 5.0, 40.0] * 50), np.array([False, True, True] * 50)),
+    ):
+        entry = {"map": calibration.platt(scores, right), "trials": [calibration.trial("drawn", scores, right)]}
+        assert Calibration.of(entry).probability(1e3) > Calibration.of(entry).probability(0)
 
 
-def test_the_curve_counts_from_the_strictest_threshold_down() -> None:
-    """Each point counts what reaches the threshold and what of it is wrong; the last takes everything."""
-    confidences = np.array([1.0, 0.999, 0.8, 0.5])
-    points = calibration.curve(confidences, np.array([True, False, True, False]))
+def test_mapped_confidence_is_the_share_of_right_ones() -> None:
+    """After the map, confidence and accuracy agree, where they did not before."""
+    scores, right = drawn_scores(0.4, 0.5)
+    honest = Calibration(tuple(calibration.platt(scores, right)), ())
+    before = 1 / (1 + np.exp(-scores))
+    after = np.array([honest.probability(score) for score in scores.tolist()])
+    assert calibration.expected_error(before, right) > 0.05
+    assert calibration.expected_error(after, right) < 0.01
+
+
+def test_the_curve_counts_from_the_strictest_score_down() -> None:
+    """Each point counts what reaches the score and what of it is wrong; the last takes everything."""
+    points = calibration.curve(np.array([12.0, 3.0, 1.0, -7.0]), np.array([True, False, True, False]))
     assert [point[0] for point in points] == sorted({point[0] for point in points}, reverse=True)
-    assert points[0] == (0.999999, 1, 0)
-    assert points[-1] == (0.1, 4, 2)
+    assert points[0] == (12.0, 1, 0)
+    assert points[-1][1:] == (4, 2)
     assert all(later[1] >= earlier[1] for earlier, later in itertools.pairwise(points))
+
+
+def test_the_figures_of_selective_classification() -> None:
+    """Risk against coverage, its area, and the coverage at an error, by hand on five values."""
+    scores, right = np.array([5.0, 4.0, 3.0, 3.0, 1.0]), np.array([True, True, False, True, False])
+    assert calibration.risk_coverage(scores, right) == [(0.2, 0.0), (0.4, 0.0), (0.8, 0.25), (1.0, 0.4)]
+    assert calibration.aurc(scores, right) == pytest.approx((0 + 0 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert calibration.coverage_at(scores, right, 0.0) == 0.4
+    assert calibration.coverage_at(scores, right, 0.3) == 0.8
+    assert calibration.coverage_at(scores[2:3], right[2:3], 0.1) == 0.0
+
+
+def test_expected_calibration_error() -> None:
+    """Confidence that says 0.9 where all are right is 0.1 off; bins count by their size."""
+    confidence = np.repeat([0.5, 0.9], [150, 150])
+    right = np.concatenate([np.tile([True, False], 75), np.ones(150, np.bool_)])
+    assert calibration.expected_error(confidence, right) == pytest.approx(0.05, abs=0.02)
+    assert calibration.reliability(confidence, right) == [(0.5, 0.5, 150), (pytest.approx(0.9), 1.0, 150)]
+    assert calibration.reliability(confidence[:19], right[:19]) == []
+    assert calibration.expected_error(np.zeros(0), np.zeros(0, np.bool_)) == 0.0
 
 
 def test_wilson_is_the_textbook_interval() -> None:
@@ -310,9 +349,39 @@ def test_the_card_says_what_was_done(reference: Path, card: Mapping[str, Any], d
     assert accuracy["test"] == pytest.approx(1 - accuracy["test_errors"] / accuracy["test_size"], abs=1e-6)
     assert parity["images"] == parity["same_digit"] == accuracy["test_size"]
     assert parity["largest_difference"] < 1e-4
-    assert calibrated["size"] == accuracy["validation_size"] == TRAINED // 10
-    wrong = round((1 - accuracy["validation"]) * calibrated["size"])
-    assert calibrated["curve"][-1] == [0.1, calibrated["size"], wrong]
+    (trial,) = calibrated["trials"]
+    assert trial["size"] == accuracy["validation_size"] == TRAINED // 10
+    assert "training images held back" in trial["on"]
+    wrong = round((1 - accuracy["validation"]) * trial["size"])
+    assert trial["curve"][-1][1:] == [trial["size"], wrong]
+
+
+def test_a_calibration_is_made_again_without_a_training(
+    reference: Path, card: Mapping[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`calibrate --shipped` gives a saved network the calibration that its fit gave it, and leaves the rest alone."""
+    again = Path(shutil.copytree(reference, tmp_path / "again"))
+    entry = json.loads((again / "card.json").read_text())
+    entry["calibration"]["digit"]["map"] = [[0, 0.1], [1, 0.2]]
+    (again / "card.json").write_text(json.dumps(entry))
+    assert main(["calibrate", "--shipped", "--model", str(again), "--data", str(data)]) == 0
+    made = json.loads((again / "card.json").read_text())
+    if mnist.load(data, data).limited(TRAINED).train_images.shape == mnist.load(data, data).train_images.shape:
+        assert made == card
+    assert made["calibration"]["digit"]["map"] != entry["calibration"]["digit"]["map"]
+    assert "digit: calibrated on" in capfd.readouterr().out
+
+
+def test_a_calibration_on_other_data_is_refused(
+    reference: Path, drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A network is not calibrated on data that it may have been trained on: other MNIST files than its card names."""
+    other = Path(shutil.copytree(drawn, tmp_path / "other"))
+    labels = other / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
+    (other / "t10k-labels-idx1-ubyte").write_bytes(idx(np.ones(200, np.uint8)))
+    assert main(["calibrate", "--shipped", "--model", str(reference), "--data", str(other)]) == 1
+    assert "trained on other data" in capfd.readouterr().err
 
 
 def test_the_history_has_a_row_for_each_epoch(reference: Path) -> None:
@@ -346,6 +415,10 @@ def test_the_default_recipe_fits(
     read, _ = model.load(out)
     assert read.name.startswith("paper-")
     assert read.classes == (*"0123456789", "none")
+    clean, worn = read.digit.trials
+    assert (clean.floor, worn.floor) == (0.0, shipped.FLOOR)
+    assert clean.size > 0.9 * shipped.SCANS * 20
+    assert worn.size > 0.7 * shipped.WORN * 20
     assert list((tmp_path / "cache" / "digitdrop" / "rendered").glob("*.npz"))
     assert (out / "own" / "notes.txt").read_text() == "kept"
     lines = capfd.readouterr().out.splitlines()
@@ -424,36 +497,47 @@ def test_labelled_crops_are_evaluated(
     counts = np.array(report["confusion"]["counts"])
     assert counts.sum() == 30
     assert np.trace(counts) == report["numbers"]["right"]
-    with (out / "misses.csv").open(newline="") as file:
-        misses = [row for row in csv.DictReader(file) if row["value"].isdigit()]
-    assert len(misses) == 30 - report["numbers"]["right"]
+    with (out / "crops.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 32
+    assert sum(row["right"] == "1" for row in rows if row["value"].isdigit()) == report["numbers"]["right"]
+    assert [row["right"] for row in rows] == sorted(row["right"] for row in rows)  # the misses first
     printed = capfd.readouterr().out
     assert f"{report['numbers']['accuracy']:.2%}" in printed
     assert f"{report['reference']['numbers']['accuracy']:.2%}" in printed
 
 
+def card_with(*trials: Trial) -> model.Card:
+    """A card of nothing but a calibration of digits on some trials."""
+    return model.Card(Path("x"), "x", ("0",), Calibration(((-4.0, 0.02), (4.0, 0.98)), trials), None)
+
+
 def test_coverage_and_error_are_counted_by_what_was_accepted() -> None:
     """Accepted values count as they were judged; promises by the threshold that each would have had."""
     readings = (
-        Reading("accepted", "1", 0.99),
-        Reading("accepted", "7", 0.98),
-        Reading("review", "1", 0.97),
+        Reading("accepted", "1", 0.999, score=7.0),
+        Reading("accepted", "7", 0.99, score=5.0),
+        Reading("review", "1", 0.9, score=3.0),
+        Reading("review", "1", 0.999, reason="rule:length"),
         Reading("failed"),
     )
-    results = [evaluate.Result(evaluate.Crop("1.png", "1"), reading) for reading in readings]
-    summary = evaluate.report(results, 0.01, lambda rate: 0.975 if rate < 0.05 else 0.9)
-    assert summary["numbers"]["right"] == 2
-    assert summary["accepted"] == {
-        "max_error": 0.01,
-        "threshold": 0.975,
-        "size": 2,
-        "share": 0.5,
-        "wrong": 1,
-        "error": 0.5,
-    }
-    assert [row["size"] for row in summary["promises"]] == [2, 2, 2, 2, 2, 3]
-    assert summary["coverage"][-1] == (1.0, 0.5)
-    assert summary["status"] == {"accepted": 2, "failed": 1, "review": 1}
+    results = [
+        evaluate.Result(evaluate.Crop("1.png", "1"), reading, field)
+        for reading, field in zip(readings, "aabbb", strict=True)
+    ]
+    card = card_with(Trial("drawn", 10_000, 0.0, ((4.0, 5000, 5), (2.0, 10_000, 300))))
+    summary = evaluate.report(results, 0.01, card)
+    assert summary["numbers"]["right"] == 3
+    accepted = summary["numbers"]["accepted"]
+    assert (accepted["size"], accepted["share"], accepted["wrong"], accepted["error"]) == (2, 0.4, 1, 0.5)
+    assert accepted["error_interval"] == pytest.approx(calibration.wilson(1, 2), abs=1e-6)
+    assert {name: part["size"] for name, part in summary["by_field"].items()} == {"a": 2, "b": 3}
+    assert [row["size"] for row in summary["promises"]] == [0, 0, 2, 2, 2, 3]
+    assert summary["promises"][0]["threshold"] == {"digit": None}
+    # What cannot be accepted counts as the least sure: four of five wrong at the end, one of two on the way.
+    assert summary["area_under_risk_coverage"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4 + 2 / 5) / 5, abs=1e-6)
+    assert summary["status"] == {"accepted": 2, "failed": 1, "review": 2}
+    assert summary["reason"] == {"rule:length": 1}
 
 
 def test_a_label_without_its_crop_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train import evaluate, mnist
+from train import calibrate, evaluate, mnist
 from train.evaluate import NO_DIGITS
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
@@ -97,8 +98,27 @@ def _parser() -> argparse.ArgumentParser:
         "made by fit --recipe seed",
     )
     measure.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for report.json, misses.csv and the pictures (default: none)"
+        "--out", type=Path, metavar="DIR", help="folder for report.json, crops.csv and the pictures (default: none)"
     )
+    learn = commands.add_parser(
+        "calibrate",
+        help="set the accept thresholds from labelled crops of your own",
+        description="Read labelled crops as the watcher does, set confidence and thresholds from them, say what to "
+        "label next. The model gets a new card, the old one stays beside it.",
+        epilog="DIR/labels.csv is as for evaluate. Take the crops at random from what comes in.",
+    )
+    learn.set_defaults(command=_calibrate)
+    learn.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="folder with the crops and their labels.csv")
+    learn.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIG}, if there)")
+    learn.add_argument("--model", type=Path, metavar="DIR", help="model to calibrate (default: the settings' own)")
+    learn.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("calibration"), help="folder for the report and its pictures"
+    )
+    learn.add_argument("--dry-run", action="store_true", help="report only, leave the card as it is")
+    learn.add_argument(
+        "--shipped", action="store_true", help="instead, on MNIST, as the model that ships was calibrated"
+    )
+    learn.add_argument("--data", type=Path, metavar="DIR", help="with --shipped: folder with MNIST, as for fit")
     return parser
 
 
@@ -141,19 +161,60 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
-    if arguments.model is not None:
-        settings = settings.model_copy(update={"model": arguments.model})
+    settings = _settings(arguments)
     crops = evaluate.read_labels(arguments.folder)
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
-    threshold = read_card(settings.model).digit.threshold
-    summary = evaluate.report(results, settings.accept.max_error, threshold)
+    card = read_card(settings.model)
+    summary = evaluate.report(results, settings.accept.max_error, card)
     if arguments.reference is not None:
         summary["reference"] = evaluate.reference_report(arguments.folder, crops, arguments.reference)
     _say(evaluate.table(summary))
     if arguments.out is not None:
-        evaluate.write(arguments.out, arguments.folder, results, summary, settings.limits)
+        evaluate.write(arguments.out, arguments.folder, results, summary, card=card, limits=settings.limits)
         _say(f"\n{arguments.out}/: {', '.join(evaluate.FILES)}")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> config.Settings:
+    """Those of the watcher, but that nothing is set aside for a person: here all is compared with labels."""
+    settings = config.load(arguments.config or (CONFIG if CONFIG.exists() else None))
+    model = arguments.model or settings.model
+    return settings.model_copy(update={"model": model, "audit": 0.0})
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    if arguments.shipped == (arguments.folder is not None):
+        raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
+    if arguments.shipped:
+        return _calibrate_shipped(settings.model, arguments.data)
+    folder = arguments.folder
+    crops = evaluate.read_labels(folder)
+    calibrate.check_labels(folder, crops)
+    results = evaluate.read_crops(folder, crops, Reader(settings))
+    calibrate.check_readings(folder, results)
+    found = calibrate.find(results, read_card(settings.model), f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
+    unlabelled = calibrate.next_labels(folder, crops)
+    words = calibrate.in_words(found, results, len(unlabelled))
+    _say(words)
+    names = calibrate.write_report(arguments.out, words, found, unlabelled)
+    _say(f"\n{arguments.out}/: {', '.join(names)}")
+    if not arguments.dry_run:
+        kept = calibrate.write_card(settings.model, found)
+        _say(f"{kept.with_name('card.json')} is new, {kept.name} the old one; a watcher takes it at its next start")
+    return 0
+
+
+def _calibrate_shipped(model: Path, folder: Path | None) -> int:
+    data = mnist.load(folder, _cache())
+    with _quiet():
+        try:
+            from train.shipped import calibrate_shipped  # noqa: PLC0415 - brings TensorFlow
+        except ModuleNotFoundError as error:
+            raise DigitdropError(f'This needs {error.name}: pip install "digitdrop[train]".') from error
+    card = calibrate_shipped(model, data, _say)
+    for kind, entry in card["calibration"].items():
+        _say(f"{kind}: calibrated on {'; '.join(trial['on'] for trial in entry['trials'])}")
     return 0
 
 

@@ -1,58 +1,116 @@
-"""What a network's probabilities are worth: a temperature, and how many go wrong above each threshold. Pure."""
+"""What the scores of a network are worth: fitted maps, counts for thresholds, and how good both are. Pure."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from watcher.calibration import log_odds
 
-Probabilities = NDArray[np.float32]
-"""(n, classes), each row sums to 1."""
-Classes = NDArray[np.integer]
-"""(n,), indices of classes."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
-AS_IT_IS = [(log_odds(probability), probability) for probability in (0.01, 0.99)]  # the map of a score that is honest
-THRESHOLDS = tuple(round(1 - distance, 7) for distance in np.geomspace(1e-6, 0.9, 60).tolist())
+Scores = NDArray[np.float64]
+"""(n,), raw scores: log-odds, more or less, that a value is right."""
+Right = NDArray[np.bool_]
+"""(n,), whether the value is right."""
 
-
-def tempered(probabilities: Probabilities, temperature: float) -> NDArray[np.float64]:
-    """Soften (above 1) or sharpen (under 1) probabilities as dividing the logits by `temperature` would."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), TINY)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def negative_log_likelihood(probabilities: NDArray[np.floating], labels: Classes) -> float:
-    """Average how surprising the right classes are, in nats."""
-    right = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(right, TINY)).mean())
+GRID = (*np.round(np.arange(12, -2.1, -0.2), 1).tolist(), -1000.0)
+"""Scores at which crops are counted, the same for all data, so that tests at them are not chosen by what they test."""
+ENDS = 0.02, 0.98  # where the straight line of log-odds is written down
+FLATTEST, STEEPEST = 0.05, 50.0  # slope: scores that tell nothing still have to rise, and on more than one point
+BINS = 15  # of confidence, equally wide
+WORTH_A_POINT = 20  # values: fewer are no point of a reliability diagram
 
 
-def fit_temperature(probabilities: Probabilities, labels: Classes) -> float:
-    """Find the temperature that makes `labels` likeliest (Guo et al. 2017), between 0.05 and 20.
+def platt(scores: Scores, right: Right) -> list[tuple[float, float]]:
+    """Fit a line from raw scores to log-odds of being right, as two points of a calibration's map.
 
-    The likelihood has a single optimum over the inverse temperature, so a ternary search finds it.
+    Platt (1999), with his smoothed targets, by Newton's method as Lin, Lin and Weng (2007) have it. A slope and a
+    shift are enough for a network's own log-odds, and cannot overfit; the slope is the inverse of a temperature.
     """
-    low, high = np.log(0.05), np.log(20)
-    while high - low > 1e-4:
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        scores = [negative_log_likelihood(tempered(probabilities, np.exp(t)), labels) for t in (left, right)]
-        if scores[0] < scores[1]:
-            high = right
-        else:
-            low = left
-    return round(float(np.exp((low + high) / 2)), 4)
+    good, bad = int(right.sum()), int((~right).sum())
+    target = np.where(right, (good + 1) / (good + 2), 1 / (bad + 2))
+
+    def loss(line: NDArray[np.float64]) -> float:
+        odds = line[0] * scores + line[1]
+        return float((np.logaddexp(0, odds) - target * odds).sum())
+
+    line = np.array([0.0, np.log((good + 1) / (bad + 1))])
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(line[0] * scores + line[1], -36, 36)))
+        weight = p * (1 - p)
+        gradient = np.array([((target - p) * scores).sum(), (target - p).sum()])
+        cross = float((weight * scores).sum())
+        hessian = np.array([[float((weight * scores * scores).sum()), cross], [cross, float(weight.sum())]])
+        step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
+        while loss(line + step) > loss(line) and np.abs(step).max() > 1e-9:
+            step = step / 2
+        line = line + step
+        if np.abs(step).max() < 1e-7:
+            break
+    slope = min(max(float(line[0]), FLATTEST), STEEPEST)
+    return [(round((log_odds(p) - float(line[1])) / slope, 4), p) for p in ENDS]
 
 
-def curve(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
-    """Count (threshold, how many reach it, how many of those are wrong), from the strictest threshold down."""
-    points = []
-    for threshold in THRESHOLDS:
-        reached = confidences >= threshold
-        points.append((threshold, int(reached.sum()), int((reached & ~correct).sum())))
+def curve(scores: Scores, right: Right) -> list[tuple[float, int, int]]:
+    """Count (score, how many reach it, how many of those are wrong), from the strictest score down."""
+    return [(score, int((scores >= score).sum()), int(((scores >= score) & ~right).sum())) for score in GRID]
+
+
+def trial(on: str, scores: Scores, right: Right, floor: float = 0.0) -> dict[str, Any]:
+    """Make a trial as the card holds it: `on` says in words what crops they are."""
+    return {"on": on, "size": len(scores), "floor": floor, "curve": curve(scores, right)}
+
+
+def expected_error(confidence: NDArray[np.float64], right: Right) -> float:
+    """How far confidence and accuracy lie apart, on average over the values by bins (ECE, Guo et al. 2017)."""
+    apart = [len(some) * abs(some.mean() - hits.mean()) for some, hits in _bins(confidence, right)]
+    return float(sum(apart) / max(len(confidence), 1))
+
+
+def reliability(confidence: NDArray[np.float64], right: Right) -> list[tuple[float, float, int]]:
+    """Mean confidence, accuracy and size of each bin of a reliability diagram; small bins are joined to the next."""
+    points: list[tuple[float, float, int]] = []
+    some, hits = np.zeros(0), np.zeros(0, np.bool_)
+    for more, more_hits in _bins(confidence, right):
+        some, hits = np.append(some, more), np.append(hits, more_hits)
+        if len(some) >= WORTH_A_POINT:
+            points.append((float(some.mean()), float(hits.mean()), len(some)))
+            some, hits = some[:0], hits[:0]
     return points
+
+
+def risk_coverage(scores: NDArray[np.float64], right: Right) -> list[tuple[float, float]]:
+    """The share of values that reach each score, and the share of wrong ones among them, the surest first."""
+    if not len(scores):
+        return []
+    order = np.argsort(-scores, kind="stable")
+    counts = np.arange(1, len(scores) + 1)
+    wrong = np.cumsum(~right[order])
+    last = np.append(np.diff(scores[order]) != 0, True)  # equals are taken together
+    return list(zip((counts / len(scores))[last].tolist(), (wrong / counts)[last].tolist(), strict=True))
+
+
+def aurc(scores: NDArray[np.float64], right: Right) -> float:
+    """The area under the risk-coverage curve (Geifman et al. 2019): the mean error over all shares accepted."""
+    if not len(scores):
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    return float((np.cumsum(~right[order]) / np.arange(1, len(scores) + 1)).mean())
+
+
+def coverage_at(scores: NDArray[np.float64], right: Right, error: float) -> float:
+    """The largest share of values, the surest first, of which at most `error` are wrong."""
+    return max((share for share, wrong in risk_coverage(scores, right) if wrong <= error), default=0.0)
+
+
+def accepted_at(confidence: NDArray[np.float64], right: Right, start: float) -> tuple[float, float]:
+    """The share of values that reach a threshold, and the share of wrong ones among them."""
+    taken = confidence >= start
+    return (float(taken.mean()), float((~right[taken]).mean())) if taken.any() else (0.0, 0.0)
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -63,3 +121,8 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
     centre = (share + spread / 2) / (1 + spread)
     reach = z * np.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
     return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+
+
+def _bins(confidence: NDArray[np.float64], right: Right) -> Sequence[tuple[NDArray[np.float64], Right]]:
+    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return [(confidence[number == one], right[number == one]) for one in np.unique(number)]

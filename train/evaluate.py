@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from train import export, plots
+from train import calibration, export, plots
 from train.augmentation import as_inputs
-from train.calibration import wilson
 from watcher.decode import decode
 from watcher.errors import DigitdropError, ModelError
 from watcher.model import SERVES
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.config import Limits
+    from watcher.model import Card
 
 LABELS = "labels.csv"
-FILES = ("report.json", "misses.csv", "confusion.png", "coverage.png", "misses.png")
+FILES = ("report.json", "crops.csv", "confusion.png", "reliability.png", "risk-coverage.png", "worst.png")
 NO_DIGITS = "-"  # the label of a crop with writing that is no number
+SHOWN_RATES = (0.001, 0.01)  # of error, marked in the risk-coverage plot
 PROMISES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # error rates whose price in coverage is shown
 SLICE = 64  # crops decoded before the network runs, as in a worker
-SHOWN = 40  # misses in the picture
+LINES, WORTH_A_LINE = 5, 50  # groups that the plots have a line for, and numbers that make one
+SHOWN = 40  # crops in the picture of the worst
 CELL = 96  # pixels, the side of a crop and of its ink in the picture
 
 
@@ -70,13 +73,19 @@ class Result:
 
     crop: Crop
     reading: Reading
+    field: str = ""  # name of the rule that the crop's path matches
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the value goes to the downstream job."""
+        return self.reading.status == "accepted"
 
     @property
     def right(self) -> bool:
         """Whether the value is right, sure or not; nothing to read is right where no value was accepted."""
         if self.crop.is_number:
             return self.reading.status != "failed" and self.reading.value == self.crop.value
-        return self.reading.status != "accepted"
+        return not self.is_accepted
 
 
 def read_labels(folder: Path) -> list[Crop]:
@@ -103,8 +112,8 @@ def read_crops(folder: Path, crops: Sequence[Crop], reader: Reader) -> list[Resu
         for start in range(0, len(crops), SLICE):
             some = crops[start : start + SLICE]
             rows = reader.read([Job(str(folder / crop.file), crop.file) for crop in some], None)
-            first = [row.reading for row in rows if row.page == 1]
-            results += [Result(crop, reading) for crop, reading in zip(some, first, strict=True)]
+            first = [row for row in rows if row.page == 1]
+            results += [Result(crop, row.reading, row.field) for crop, row in zip(some, first, strict=True)]
             bar.update(len(some))
     return results
 
@@ -132,32 +141,35 @@ def read_as_reference(folder: Path, crops: Sequence[Crop], model: Path) -> list[
     return results
 
 
-def report(results: Sequence[Result], max_error: float, threshold: Callable[[float], float]) -> dict[str, Any]:
-    """Sum up results; `threshold` gives the confidence from which a value is accepted for a rate of error."""
+def report(results: Sequence[Result], max_error: float, card: Card) -> dict[str, Any]:
+    """Sum up results, as they were judged at `max_error`; and what other rates of error would have meant."""
     numbers = [result for result in results if result.crop.is_number]
-    taken = [result for result in numbers if result.reading.status == "accepted"]
+    confidence, right = confidences(numbers)
     return {
         "crops": len(results),
+        "model": card.name,
+        "max_error": max_error,
         **accuracies(numbers),
-        "accepted": accepted(taken, numbers, max_error, threshold(max_error)),
-        "promises": [accepted(sure(numbers, threshold(rate)), numbers, rate, threshold(rate)) for rate in PROMISES],
-        "coverage": coverage(numbers),
+        "by_field": grouped(numbers, lambda result: result.field),
+        "expected_calibration_error": round(calibration.expected_error(*read_values(numbers)), 6),
+        "area_under_risk_coverage": round(calibration.aurc(confidence, right), 8),
+        "promises": [promise(numbers, rate, card) for rate in PROMISES],
         "blank": statuses([result for result in results if not result.crop.value]),
         "not_digits": statuses([result for result in results if result.crop.value and not result.crop.is_number]),
         "status": statuses(numbers),
+        "reason": dict(sorted(Counter(result.reading.reason for result in numbers if result.reading.reason).items())),
     }
 
 
 def accuracies(numbers: Sequence[Result]) -> dict[str, Any]:
-    """Sum up how many values are right, overall and by source."""
-    groups = sorted({result.crop.group for result in numbers})
-    return {
-        "numbers": share([result.right for result in numbers]),
-        "by_source": {
-            group or "(none)": share([result.right for result in numbers if result.crop.group == group])
-            for group in groups
-        },
-    }
+    """Sum up how many values are right and how many were accepted, overall and by source."""
+    return {"numbers": share(numbers), "by_source": grouped(numbers, lambda result: result.crop.group)}
+
+
+def grouped(numbers: Sequence[Result], name: Callable[[Result], str]) -> dict[str, Any]:
+    """Sum up the results of each group by itself."""
+    groups = sorted({name(result) for result in numbers})
+    return {group or "(none)": share([result for result in numbers if name(result) == group]) for group in groups}
 
 
 def reference_report(folder: Path, crops: Sequence[Crop], model: Path) -> dict[str, Any]:
@@ -165,45 +177,56 @@ def reference_report(folder: Path, crops: Sequence[Crop], model: Path) -> dict[s
     return accuracies(read_as_reference(folder, [crop for crop in crops if crop.is_number], model))
 
 
-def share(right: Sequence[bool]) -> dict[str, Any]:
-    """Count, with Wilson's 95% interval."""
-    low, high = wilson(sum(right), len(right))
+def share(results: Sequence[Result]) -> dict[str, Any]:
+    """Count what is right, what was accepted, and what of that is wrong, with Wilson's 95% intervals."""
+    right = sum(result.right for result in results)
     return {
-        "size": len(right),
-        "right": sum(right),
-        "accuracy": round(sum(right) / len(right), 6) if right else None,
-        "interval": [round(low, 6), round(high, 6)],
+        "size": len(results),
+        "right": right,
+        "accuracy": _share(right, len(results)),
+        "interval": _interval(right, len(results)),
+        "accepted": taken([result for result in results if result.is_accepted], len(results)),
     }
 
 
-def accepted(taken: Sequence[Result], numbers: Sequence[Result], max_error: float, threshold: float) -> dict[str, Any]:
-    """Count which share of `numbers` is `taken`, and what of that is wrong. A threshold above 1 takes nothing."""
-    wrong = sum(not result.right for result in taken)
+def taken(accepted: Sequence[Result], total: int) -> dict[str, Any]:
+    """Count which share of `total` was accepted, and what of that is wrong, with Wilson's 95% intervals."""
+    wrong = sum(not result.right for result in accepted)
+    return {
+        "size": len(accepted),
+        "share": _share(len(accepted), total),
+        "share_interval": _interval(len(accepted), total),
+        "wrong": wrong,
+        "error": _share(wrong, len(accepted)),
+        "error_interval": _interval(wrong, len(accepted)),
+    }
+
+
+def promise(numbers: Sequence[Result], max_error: float, card: Card) -> dict[str, Any]:
+    """What would be accepted, and wrong, if `max_error` were configured. No threshold: nothing can be promised."""
+    thresholds = {kind: card.calibration(kind).threshold(max_error) for kind in card.kinds}
+    sure = [
+        result
+        for result in numbers
+        if result.reading.score is not None
+        and result.reading.confidence >= thresholds.get(result.reading.kind, math.inf)
+    ]
     return {
         "max_error": max_error,
-        "threshold": threshold if threshold <= 1 else None,
-        "size": len(taken),
-        "share": round(len(taken) / len(numbers), 6) if numbers else None,
-        "wrong": wrong,
-        "error": round(wrong / len(taken), 6) if taken else None,
+        "threshold": {kind: threshold if threshold <= 1 else None for kind, threshold in thresholds.items()},
+        **taken(sure, len(numbers)),
     }
 
 
-def sure(numbers: Sequence[Result], threshold: float) -> list[Result]:
-    """Pick the values whose confidence reaches a threshold."""
-    return [result for result in numbers if result.reading.value and result.reading.confidence >= threshold]
+def confidences(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How sure each value is and whether it is right; what cannot be accepted, as a blank or a failed one, is not."""
+    sure = [0.0 if result.reading.score is None else result.reading.confidence for result in results]
+    return np.array(sure, np.float64), np.array([result.right for result in results], np.bool_)
 
 
-def coverage(numbers: Sequence[Result]) -> list[tuple[float, float]]:
-    """The share of errors among the surest 5%, 10%, … 100% of all values."""
-    ranked = sorted(numbers, key=lambda result: -result.reading.confidence)
-    points = []
-    for percent in range(5, 101, 5):
-        count = round(len(ranked) * percent / 100)
-        if count:
-            wrong = sum(not result.right for result in ranked[:count])
-            points.append((percent / 100, round(wrong / count, 6)))
-    return points
+def read_values(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The same of those only that have a value with a confidence."""
+    return confidences([result for result in results if result.reading.score is not None])
 
 
 def statuses(results: Sequence[Result]) -> dict[str, int]:
@@ -223,64 +246,113 @@ def confusion(results: Sequence[Result]) -> tuple[NDArray[np.int64], list[str], 
 def table(summary: dict[str, Any]) -> str:
     """Lay the report out as text for a terminal."""
     reference = summary.get("reference")
-    head = f"{'source':<16}{'crops':>7}{'right':>7}{'accuracy':>10}   {'95% interval':<17}"
+    head = f"{'source':<16}{'crops':>7}{'right':>7}{'accuracy':>10}   {'95% interval':<17}{'accepted':>9}{'wrong':>7}"
+    head += f"   {'95% interval':<15}"
     lines = [f"{head}reference" if reference else head.rstrip()]
-    groups = dict(summary["by_source"]) if len(summary["by_source"]) > 1 else {}
-    for name, part in [*groups.items(), ("all", summary["numbers"])]:
-        low, high = part["interval"]
-        line = f"{name:<16}{part['size']:>7}{part['right']:>7}{_percent(part['accuracy']):>10}"
-        line += f"   {low:.1%} to {high:.1%}"
+    sources = summary["by_source"] if len(summary["by_source"]) > 1 else {}
+    fields = summary["by_field"] if set(summary["by_field"]) - {"(none)"} else {}
+    for name, part in [*sources.items(), ("all", summary["numbers"])]:
+        line = _line(name, part)
         if reference:
             other = reference["numbers"] if name == "all" else reference["by_source"][name]
-            line = f"{line:<60}{_percent(other['accuracy']):>9}"
+            line = f"{line:<92}{_percent(other['accuracy']):>9}"
         lines.append(line)
-    lines += ["", f"{'max_error':<16}{'from':>9}{'accepted':>10}{'wrong':>7}{'error':>9}"]
-    for row in [*summary["promises"], None, summary["accepted"]]:
-        if row is None:
-            lines.append("as configured:")
-            continue
-        start = f"{row['threshold']:.5f}" if row["threshold"] is not None else "never"
+    if fields:
+        lines += ["", head.replace("source", "field ").rstrip(), *(_line(name, part) for name, part in fields.items())]
+    lines += ["", f"{'max_error':<16}{'from':>17}{'accepted':>10}{'wrong':>7}{'error':>9}   95% interval"]
+    for row in summary["promises"]:
+        starts = [f"{start:.5f}" if start is not None else "never" for start in row["threshold"].values()]
+        low, high = row["error_interval"]
         lines.append(
-            f"{_percent(row['max_error']):<16}{start:>9}{_percent(row['share']):>10}{row['wrong']:>7}"
-            f"{_percent(row['error']):>9}"
+            f"{_percent(row['max_error']):<16}{', '.join(starts):>17}{_percent(row['share']):>10}{row['wrong']:>7}"
+            f"{_percent(row['error']):>9}   " + (f"{low:.2%} to {high:.2%}" if row["size"] else "-")
         )
-    for name, what in (("status", "numbers"), ("blank", "blank crops"), ("not_digits", "no digits")):
+    lines += [
+        "",
+        f"read with {summary['model']} at max_error {summary['max_error']:g}; "
+        f"expected calibration error {summary['expected_calibration_error']:.4f}, "
+        f"area under the risk-coverage curve {summary['area_under_risk_coverage']:.6f}",
+    ]
+    for name, what in (("status", "numbers"), ("reason", "of them"), ("blank", "blank crops"), ("not_digits", "none")):
         if summary[name]:
             counts = ", ".join(f"{count:,} {status}" for status, count in summary[name].items())
-            lines += ["", f"{what}: {counts}"] if name == "status" else [f"{what}: {counts}"]
+            lines.append(f"{what}: {counts}")
     return "\n".join(lines)
 
 
-def write(out: Path, folder: Path, results: Sequence[Result], summary: dict[str, Any], limits: Limits) -> None:
-    """Write report.json, misses.csv and the pictures into `out`."""
+def _line(name: str, part: dict[str, Any]) -> str:
+    low, high = part["interval"]
+    line = f"{name[:15]:<16}{part['size']:>7}{part['right']:>7}{_percent(part['accuracy']):>10}"
+    accepted = part["accepted"]
+    line += f"   {f'{low:.1%} to {high:.1%}':<17}{_percent(accepted['share']):>9}{accepted['wrong']:>7}"
+    low, high = accepted["error_interval"]
+    return line + (f"   {low:.2%} to {high:.2%}" if accepted["size"] else "   -")
+
+
+def write(
+    out: Path, folder: Path, results: Sequence[Result], summary: dict[str, Any], *, card: Card, limits: Limits
+) -> None:
+    """Write report.json, crops.csv and the pictures into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     counts, rows, columns = confusion(results)
     full = summary | {"confusion": {"rows": rows, "columns": columns, "counts": counts.tolist()}}
     (out / "report.json").write_text(json.dumps(full, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    # The surest first: those are the ones that would slip through.
-    misses = sorted((result for result in results if not result.right), key=lambda r: -r.reading.confidence)
-    with (out / "misses.csv").open("w", encoding="utf-8", newline="") as file:
+    # The surest misses first: those are the ones that would slip through.
+    ranked = sorted(results, key=lambda r: (not r.is_accepted, -r.reading.confidence))
+    worst = [r for r in ranked if not r.right]
+    with (out / "crops.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "value", "source", "read", "status", "confidence", "reason", "alternative"])
-        for result in misses:
+        names = ["file", "value", "source", "field", "right", "read", "status", "confidence", "reason", "alternative"]
+        writer.writerow(names)
+        for result in [*worst, *(r for r in ranked if r.right)]:
             crop, reading = result.crop, result.reading
             said = (reading.value, reading.status, f"{reading.confidence:.4f}", reading.reason, reading.alternative)
-            writer.writerow([*asdict(crop).values(), *said])
+            writer.writerow([crop.file, crop.value, crop.source, result.field, int(result.right), *said])
     title = "Crops and what they were read as"
     plots.save(plots.confusion(counts, rows, columns, title), out / "confusion.png")
-    plots.save(plots.coverage(summary["coverage"], summary["accepted"]), out / "coverage.png")
-    shown = misses[:SHOWN]
+    numbers = [result for result in results if result.crop.is_number]
+    sets = _sets(numbers)
+    sure = {name: read_values(some) for name, some in sets.items()}
+    plots.save(plots.reliability(sure, "Confidence and accuracy"), out / "reliability.png")
+    marks: dict[str, dict[float, tuple[float, float]]] = {
+        name: {rate: _accepted(promise(some, rate, card)) for rate in SHOWN_RATES} for name, some in sets.items()
+    }
+    whole = {name: confidences(some) for name, some in sets.items()}
+    plots.save(plots.risk_coverage(whole, marks, "What is given up for fewer errors"), out / "risk-coverage.png")
+    shown = worst[:SHOWN]
     captions = [
         (
             f"{result.crop.value or 'blank'} read as {result.reading.value or result.reading.status}\n"
             f"{result.reading.status}, {result.reading.confidence:.1%}",
-            plots.RED if result.reading.status == "accepted" else plots.INK,
+            plots.RED if result.is_accepted else plots.INK,
         )
         for result in shown
     ]
-    title = f"The surest {len(shown)} of {len(misses):,} misses: the crop, and what the network saw (red: accepted)"
+    title = f"The worst {len(shown)} of {len(worst):,} misses: the crop, and what the network saw (red: accepted)"
     pictures = [picture(folder / result.crop.file, limits) for result in shown]
-    plots.save(plots.gallery(pictures, captions, title, columns=5), out / "misses.png")
+    plots.save(plots.gallery(pictures, captions, title, columns=5), out / "worst.png")
+
+
+def _sets(numbers: Sequence[Result]) -> dict[str, list[Result]]:
+    """What the plots have a line for: all, and the largest groups where there are several, by field else by source."""
+    fields = [result.field for result in numbers]
+    names = fields if len(set(fields)) > 1 else [result.crop.group for result in numbers]
+    counts = [(name, count) for name, count in Counter(names).most_common(LINES) if count >= WORTH_A_LINE]
+    groups = {name or "(none)": [r for r, own in zip(numbers, names, strict=True) if own == name] for name, _ in counts}
+    return {"all": list(numbers), **(groups if len(groups) > 1 else {})}
+
+
+def _accepted(promised: dict[str, Any]) -> tuple[float, float]:
+    return promised["share"] or 0.0, promised["error"] or 0.0
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None
+
+
+def _interval(part: int, whole: int) -> list[float]:
+    low, high = calibration.wilson(part, whole)
+    return [round(low, 6), round(high, 6)]
 
 
 def picture(path: Path, limits: Limits) -> NDArray[np.uint8]:

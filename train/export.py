@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
 
 from watcher.errors import ModelError
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     import keras
 
     from train.augmentation import Inputs
-    from train.calibration import Probabilities
 
 BATCH = 250
+Probabilities = NDArray[np.float32]
+"""(n, classes), each row sums to 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train import calibration, card, export, plots
+from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
+from train.judge import judge
 from train.pool import pool
-from train.recipes import DIGITS, reference_network
+from train.recipes import DIGITS
+from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels, Mnist
     from train.recipes import Recipe
 
-HELD = 1000  # added to the seed of what is rendered for calibration
 History = list[dict[str, float]]
 """One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss, seconds."""
 Batch = tuple[Inputs, NDArray[np.float32]]
@@ -65,16 +66,13 @@ def fit(
             f"{len(held_images):,} held back, {len(mnist.test_images):,} to test, {epochs} epochs"
         )
         images, labels = mnist.train_images[~held_back], mnist.train_labels[~held_back]
-        checks, check_labels = held_images, held_labels
         if recipe.rendered:
             say(
                 "putting MNIST on paper, and taking it back through the normaliser; kept in the cache for the next time"
             )
-            looks_like = _judge(images, labels)
-            checks, check_labels = pool(held_images, held_labels, seed + HELD, 1, looks_like)
-            more, more_labels = pool(images, labels, seed, recipe.rendered, looks_like)
+            more, more_labels = pool(images, labels, seed, recipe.rendered, judge(images, labels))
             images, labels = np.concatenate([images, more]), np.concatenate([labels, more_labels])
-            say(f"{len(more):,} rendered images to train on, {len(checks):,} to calibrate with")
+            say(f"{len(more):,} rendered images to train on")
         batches = _dataset(_sampler(recipe, images, labels, seed), len(recipe.classes))
         validation = as_inputs(held_images), _one_hot(held_labels, len(recipe.classes))
         history = _train(
@@ -96,7 +94,6 @@ def fit(
         tested = export.predict(stage / "digits.tflite", inputs)
         parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
         held = export.predict(stage / "digits.tflite", as_inputs(held_images))
-        checked = export.predict(stage / "digits.tflite", as_inputs(checks))
         result = {
             "format": FORMAT,
             "recipe": recipe.name,
@@ -113,11 +110,10 @@ def fit(
             "parameters": network.count_params(),
             "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
             "parity": asdict(parity),
-            "calibration": {
-                "digit": {"on": _calibrated_on(recipe, mnist, len(checks))} | _calibration(checked, check_labels)
-            },
+            "calibration": {},
         }
         card.write(stage / card.NAME, result)
+        result = calibrate_shipped(stage, mnist, say)
         plots.draw(
             stage,
             recipe,
@@ -225,7 +221,7 @@ def _without_optimiser(network: keras.Model, recipe: Recipe) -> keras.Model:
 
 
 def _accuracy(
-    tested: calibration.Probabilities, labels: Labels, held: calibration.Probabilities, held_labels: Labels
+    tested: export.Probabilities, labels: Labels, held: export.Probabilities, held_labels: Labels
 ) -> dict[str, Any]:
     errors = int((tested.argmax(axis=1) != labels).sum())
     return {
@@ -237,41 +233,9 @@ def _accuracy(
     }
 
 
-def _calibration(held: calibration.Probabilities, labels: Labels) -> dict[str, Any]:
-    """What the probabilities are worth, found on images that were never trained on and never tested with.
-
-    As the watcher does, the best digit is read whatever it is: on an image of none, it is wrong.
-    """
-    temperature = calibration.fit_temperature(held, labels)
-    digits = _digits(calibration.tempered(held, temperature))
-    return {
-        "size": len(labels),
-        "temperature": temperature,
-        "map": calibration.AS_IT_IS,
-        "curve": calibration.curve(digits.max(axis=1), digits.argmax(axis=1) == labels),
-    }
-
-
-def _calibrated_on(recipe: Recipe, mnist: Mnist, count: int) -> str:
-    name = "MNIST training images" if mnist.is_original else "training images"
-    return f"{count:,} {name} held back" + (", on rendered paper, no digits among them" if recipe.rendered else "")
-
-
 def _digits(probabilities: NDArray[Any]) -> NDArray[Any]:
     """The probabilities of the ten digits alone."""
     return probabilities[:, : len(DIGITS)]
-
-
-def _judge(images: Images, labels: Labels) -> Callable[[Images], NDArray[np.floating]]:
-    """Train a network of plain MNIST that tells how much some images look like a digit: its largest probability."""
-    network = reference_network(len(DIGITS))
-    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
-    network.fit(as_inputs(images), labels, batch_size=128, epochs=2, verbose=0)
-
-    def looks_like(some: Images) -> NDArray[np.floating]:
-        return np.asarray(network.predict(as_inputs(some), batch_size=export.BATCH, verbose=0).max(axis=1))
-
-    return looks_like
 
 
 def _write_history(path: Path, history: History) -> None:

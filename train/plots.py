@@ -10,19 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from train import calibration
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from train.calibration import Classes, Probabilities
+    from train.calibration import Right
+    from train.export import Probabilities
     from train.mnist import Images, Labels
     from train.recipes import Recipe
 
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 BLUE, ORANGE, RED, GREEN = "#2563a8", "#d9822b", "#c0392b", "#2e7d4f"
+COLOURS = BLUE, ORANGE, GREEN, RED, "#7b4ea3", "#8a6d3b"  # of the lines in one plot
+MARKERS = "os^v"  # of the points on them
 DPI = 110
 HARDEST = 40
 
@@ -125,7 +130,7 @@ def confusion(counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[
     return figure
 
 
-def count_pairs(truth: Classes, read: Classes, shape: tuple[int, int]) -> NDArray[np.int64]:
+def count_pairs(truth: NDArray[np.integer], read: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Count how often each pair of true and read class occurs."""
     counts = np.zeros(shape, np.int64)
     np.add.at(counts, (truth, read), 1)
@@ -191,21 +196,69 @@ def _epochs(axes: Axes, epochs: Sequence[float]) -> None:
     axes.set_xticks(list(epochs)[:: -(-len(epochs) // 12)])
 
 
-def coverage(points: Sequence[tuple[float, float]], accepted: dict[str, Any]) -> Figure:
-    """Plot the errors among the surest crops against how many those are, and where the configured limit lies."""
-    figure, axes = _figure(7.2, 4.4)
-    axes.plot([x for x, _ in points], [y for _, y in points], color=BLUE, marker="o", markersize=4, linewidth=1.8)
-    limit = f"max_error {accepted['max_error']:.2%}"
-    axes.axhline(accepted["max_error"], color=RED, linewidth=1.4, linestyle=(0, (4, 3)), label=limit)
-    if accepted["size"]:
-        label = f"accepted: {accepted['share']:.1%}, of these {accepted['error']:.2%} wrong"
-        axes.plot([accepted["share"]], [accepted["error"]], "o", color=GREEN, markersize=9, label=label)
+def reliability(lines: Mapping[str, tuple[NDArray[np.float64], Right]], title: str) -> Figure:
+    """Draw, for each named set of confidences, how many were right of those of about one confidence.
+
+    Where a line runs above the diagonal the values are better than they say; the bars are 95% intervals.
+    """
+    figure, axes = _figure(6.2, 5.6)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label="as it should be")
+    for (name, (confidence, right)), colour in zip(lines.items(), COLOURS, strict=False):
+        bins = calibration.reliability(confidence, right)
+        error = calibration.expected_error(confidence, right)
+        label = f"{_short(name)}\n{len(right):,} values, expected calibration error {error:.4f}"
+        axes.plot([x for x, *_ in bins], [y for _, y, _ in bins], color=colour, marker="o", markersize=4, label=label)
+        for x, y, count in bins:
+            low, high = calibration.wilson(round(y * count), count)
+            axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.5)
     axes.set_xlim(0, 1.02)
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("share of the numbers, the surest first")
-    axes.set_ylabel("wrong among them")
-    axes.set_title("What is given up for fewer errors", loc="left", fontsize=12, color=INK, pad=12)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.set_ylim(0, 1.02)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("right")
+    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
+
+
+def risk_coverage(
+    lines: Mapping[str, tuple[NDArray[np.float64], Right]],
+    marks: Mapping[str, Mapping[float, tuple[float, float]]],
+    title: str,
+) -> Figure:
+    """Plot, for each named set, the share of wrong values against the share accepted, the surest first.
+
+    `marks` are, for each set and each `max_error`, the share that is accepted and the share of wrong ones among it.
+    """
+    figure, axes = _figure(7.6, 5.0)
+    floor = 1.0
+    for (name, (confidence, right)), colour in zip(lines.items(), COLOURS, strict=False):
+        points = calibration.risk_coverage(confidence, right)
+        least = 0.5 / max(len(right), 1)  # no error at all is drawn at half an error
+        floor = min(floor, least)
+        area = calibration.aurc(confidence, right)
+        label = f"{_short(name)}\n{len(right):,} values, area under the curve {area:.5f}"
+        axes.plot([x for x, _ in points], [max(y, least) for _, y in points], color=colour, linewidth=1.6, label=label)
+        for marker, (accepted, wrong) in zip(MARKERS, marks[name].values(), strict=False):
+            if accepted:
+                axes.plot([accepted], [max(wrong, least)], marker, color=colour, markersize=8, markeredgecolor="white")
+    rates = dict.fromkeys(rate for some in marks.values() for rate in some)
+    for marker, rate in zip(MARKERS, rates, strict=False):
+        axes.plot([], [], marker, color=FAINT, label=f"accepted at max_error {100 * rate:g}%")
+    axes.set_yscale("log")
+    axes.set_ylim(max(floor, 1e-5), 1)
+    ticks = [t for t in (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if t >= floor]
+    axes.set_yticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_xlim(0, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("share accepted, the surest first")
+    axes.set_ylabel("wrong among them (none: drawn as half a value)")
+    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 72 else f"{name[:71]}…"

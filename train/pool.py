@@ -25,7 +25,7 @@ from train.render import agree, drawn, page, written
 from watcher import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,6 +60,8 @@ class Task:
     images: Images
     labels: Labels
     seed: tuple[int, ...]
+    nothings: float = NOTHINGS
+    anything: bool = False  # keep what the normaliser finds elsewhere than it was put: to measure, not to train
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def render_slice(task: Task) -> Samples:
     """Render one slice: each of its images once, and in proportion strokes of our own and no digits."""
     cv2.setNumThreads(1)  # there is a process for each processor
     count = len(task.images)
-    kinds = ["image"] * count + ["hand"] * round(DRAWN * count) + ["nothing"] * round(NOTHINGS * count)
+    kinds = ["image"] * count + ["hand"] * round(DRAWN * count) + ["nothing"] * round(task.nothings * count)
     images, classes, doubtful = [], [], []
     for index, kind in enumerate(kinds):
         rng = np.random.default_rng([*task.seed, index])
@@ -110,7 +112,8 @@ def render_slice(task: Task) -> Samples:
             label, name = NONE, str(rng.choice(list(KINDS), p=list(KINDS.values())))
             ink = nothing(task.images, task.labels, rng, name)
         other = int(rng.integers(count))
-        image = taken_back(ink, written(task.images[other], int(task.labels[other]), rng), rng)
+        neighbour = written(task.images[other], int(task.labels[other]), rng)
+        image = taken_back(ink, neighbour, rng, anything=task.anything)
         if image is not None:
             images.append(image)
             classes.append(label)
@@ -119,26 +122,35 @@ def render_slice(task: Task) -> Samples:
     return Samples(shown, np.array(classes, np.uint8), np.array(doubtful, np.bool_))
 
 
-def taken_back(ink: Field, neighbour: Field, rng: np.random.Generator) -> Images | None:
-    """Put writing on paper and take it back through the normaliser: (28, 28), None where it finds something else."""
+def taken_back(ink: Field, neighbour: Field, rng: np.random.Generator, *, anything: bool = False) -> Images | None:
+    """Put writing on paper and take it back through the normaliser: (28, 28).
+
+    None where it finds nothing or, unless `anything` will do, something else.
+    """
     crop, box = page(ink, [neighbour], rng)
     found = normalise.normalise(crop)
-    if found is None or not agree(found.box, box):
+    if found is None or not (anything or agree(found.box, box)):
         return None
     return np.rint(found.image * 255).astype(np.uint8)
 
 
 def _rendered(images: Images, labels: Labels, seed: int, passes: int) -> Samples:
-    starts = range(0, len(images), SLICE)
-    tasks = [
-        Task(images[start : start + SLICE], labels[start : start + SLICE], (seed, number, start))
-        for number in range(passes)
-        for start in starts
-    ]
+    return in_processes(
+        render_slice,
+        [
+            Task(images[start : start + SLICE], labels[start : start + SLICE], (seed, number, start))
+            for number in range(passes)
+            for start in range(0, len(images), SLICE)
+        ],
+    )
+
+
+def in_processes(render: Callable[[Task], Samples], tasks: Sequence[Task]) -> Samples:
+    """Render slices in as many processes as there are processors; the samples in the order of the tasks."""
     # Spawned, since TensorFlow has threads by now.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as workers:
-        made = workers.map(render_slice, tasks)
+        made = workers.map(render, tasks)
         parts = list(tqdm(made, "rendering", len(tasks), leave=False, disable=None, unit="slice"))
     return Samples(
         np.concatenate([part.images for part in parts]),

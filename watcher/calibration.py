@@ -16,95 +16,121 @@ Kind = Literal["digit", "field"]
 
 CONFIDENCE = 0.95  # of the guarantee behind a threshold
 SPARE = 3  # errors that the first test may pass with, where there is data enough, so that one bad crop does not end it
-
 MANY = 1_000_000  # crops: nobody labels more
+CERTAIN = 36.0  # log-odds: more is 1 to a float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Labelled crops that the network never trained on, and what it made of them."""
+
+    on: str  # those crops in words
+    size: int  # how many
+    floor: float  # the least error that is asked of them: for crops so bad that less cannot be had
+    curve: tuple[tuple[float, int, int], ...]  # raw score, falling; crops that reach it; wrong ones among them
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Trial:
+        """Take a trial as the card holds it. Raises ValueError, KeyError or TypeError where it makes no sense."""
+        made = cls(
+            on=str(entry["on"]),
+            size=int(entry["size"]),
+            floor=float(entry["floor"]),
+            curve=tuple((float(score), int(reached), int(wrong)) for score, reached, wrong in entry["curve"]),
+        )
+        counted = all(0 <= wrong <= reached <= made.size for _, reached, wrong in made.curve)
+        falling = all(a > b and n <= m for (a, n, _), (b, m, _) in pairwise(made.curve))
+        if not (made.curve and counted and falling and 0 <= made.floor < 1):
+            raise ValueError("counts that make no sense")
+        return made
+
+    def start(self, max_error: float) -> float:
+        """The lowest raw score from which on at most `max_error` of the values are wrong, at 95% confidence.
+
+        Fixed-sequence testing from a safe score down (Learn then Test, Angelopoulos et al. 2021): each step is an
+        exact binomial test, and the first that fails ends it, so that no correction for the number of steps is due.
+        Where it starts depends on how many crops reach a score, never on which of them are wrong. Infinite where
+        the crops are too few, or too often wrong, to support the promise.
+        """
+        rate = max(max_error, self.floor)
+        total = self.curve[-1][1]
+        least = next((k for k in range(SPARE, 0, -1) if shown(2 * k, total, rate)), 0)
+        lowest = math.inf
+        for score, reached, wrong in self.curve:
+            if not shown(least, reached, rate):
+                continue  # too few to pass but by luck: no test, so none that could fail
+            if not shown(wrong, reached, rate):
+                break
+            lowest = score
+        return lowest
+
+    def missing(self, max_error: float) -> int | None:
+        """How many labelled crops more would support `max_error`, if they went as these; None: no number of them."""
+        if math.isfinite(self.start(max_error)):
+            return 0
+        rate = max(max_error, self.floor)
+        sizes = [
+            self.size * (_needed(wrong / reached, rate) / reached - 1)
+            for _, reached, wrong in self.curve
+            if reached and wrong / reached < rate
+        ]
+        fewest = min(sizes, default=math.inf)
+        return None if math.isinf(fewest) else max(1, math.ceil(fewest))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How one kind of value is judged, found on labelled crops that the network never trained on."""
+    """How one kind of value is judged by its raw score: log-odds, more or less, that it is right."""
 
-    on: str  # those crops in words
-    size: int  # how many, each of them independent of the others
-    temperature: float  # divides the network's logits before a score is taken of them (Guo et al. 2017)
     map: tuple[tuple[float, float], ...]  # raw score, probability that the value is right; both rising
-    curve: tuple[tuple[float, int, int], ...]  # probability, crops that reach it, wrong ones among them; falling
+    trials: tuple[Trial, ...]  # the promise holds on each of them
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Calibration:
         """Take a calibration as the card holds it. Raises ValueError, KeyError or TypeError where it makes no sense."""
         made = cls(
-            on=str(entry["on"]),
-            size=int(entry["size"]),
-            temperature=float(entry["temperature"]),
             map=tuple((float(score), float(probability)) for score, probability in entry["map"]),
-            curve=tuple((float(start), int(reached), int(wrong)) for start, reached, wrong in entry["curve"]),
+            trials=tuple(Trial.of(trial) for trial in entry["trials"]),
         )
-        rising = all(a < b and p < q for (a, p), (b, q) in pairwise(made.map))
-        counted = all(0 <= wrong <= reached for _, reached, wrong in made.curve)
-        falling = all(a > b and n <= m for (a, n, _), (b, m, _) in pairwise(made.curve))
-        if not (made.temperature > 0 and len(made.map) > 1 and rising and counted and falling):
-            raise ValueError("calibration that makes no sense")
-        if not all(0 < probability < 1 for _, probability in made.map):
-            raise ValueError("calibration that is certain")
+        if not made.trials or len(made.map) < 2 or not all(0 < probability < 1 for _, probability in made.map):
+            raise ValueError("a calibration without trials, or a map without two points between 0 and 1")
+        if not all(a < b and p < q for (a, p), (b, q) in pairwise(made.map)):
+            raise ValueError("a calibration whose map does not rise")
         return made
 
     def probability(self, score: float) -> float:
-        """The probability that a value with this raw score is right, the higher the higher the score.
+        """The probability that a value with this raw score is right; higher for a higher score.
 
         Between the points of the map its log-odds are interpolated, and beyond them extrapolated: with two points this
-        is Platt's scaling (1999).
+        is Platt's scaling (1999). As it only renames scores, the promise does not rest on it.
         """
         after = min(max(bisect_left(self.map, (score, 0.0)), 1), len(self.map) - 1)
         (low, p), (high, q) = self.map[after - 1 : after + 1]
         share = (score - low) / (high - low)
-        return _probability((1 - share) * log_odds(p) + share * log_odds(q))
+        odds = (1 - share) * log_odds(p) + share * log_odds(q)
+        return 1 / (1 + math.exp(-min(max(odds, -CERTAIN), CERTAIN)))
 
     def threshold(self, max_error: float) -> float:
-        """The lowest probability at which at most `max_error` of the values are wrong, at 95% confidence.
+        """The lowest probability at which the promise of `max_error` holds; above 1, out of reach, where it cannot."""
+        start = max(trial.start(max_error) for trial in self.trials)
+        return self.probability(start) if math.isfinite(start) else math.inf
 
-        Fixed-sequence testing from a safe threshold down (Learn then Test, Angelopoulos et al. 2021): each step is
-        an exact binomial test, and the first that fails ends it, so that no correction for the number of steps is
-        due. Where it starts depends on how many crops reach a threshold, never on which of them are wrong. Above 1,
-        which no probability reaches, where the calibration data cannot support the promise.
-        """
-        lowest = math.inf
-        total = self.curve[-1][1] if self.curve else 0
-        least = next((k for k in range(SPARE, 0, -1) if shown(2 * k, total, max_error)), 0)
-        for threshold, reached, wrong in self.curve:
-            if not shown(least, reached, max_error):
-                continue  # too few to pass but by luck: no test, so none that could fail
-            if not shown(wrong, reached, max_error):
-                break
-            lowest = threshold
-        return lowest
-
-    def missing(self, max_error: float) -> int | None:
-        """How many labelled crops more would support `max_error`, if they went as these; None: no number of them."""
-        if self.threshold(max_error) <= 1:
-            return 0
-        sizes = [
-            self.size * (_needed(wrong / reached, max_error) / reached - 1)
-            for _, reached, wrong in self.curve
-            if reached and wrong / reached < max_error
-        ]
-        fewest = min(sizes, default=math.inf)
-        return None if math.isinf(fewest) else max(1, math.ceil(fewest))
+    def caveat(self, max_error: float) -> str:
+        """On what less than `max_error` cannot be asked for, in one line; empty where it holds on all trials."""
+        worse = [f"at most {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
+        return f"accept.max_error {max_error:g} is promised, but {', '.join(worse)}" if worse else ""
 
     def shortfall(self, max_error: float) -> str:
         """Why nothing can be accepted at `max_error`, in one line; empty where something can."""
-        missing = self.missing(max_error)
-        if missing == 0:
-            return ""
-        want = (
-            f"about {missing:,} more labelled crops are missing"
-            if missing
-            else "even the surest of them are wrong more often"
-        )
-        return (
-            f"accept.max_error {max_error:g} cannot be promised by a calibration on {self.size:,} crops, {want}; "
-            "nothing is accepted"
-        )
+        for trial in self.trials:
+            missing = trial.missing(max_error)
+            if missing != 0:
+                more = f"about {missing:,} more labelled crops are missing" if missing else "even the surest are worse"
+                return (
+                    f"accept.max_error {max_error:g} cannot be promised from {trial.size:,} crops ({trial.on}), "
+                    f"{more}; nothing is accepted"
+                )
+        return ""
 
 
 def binomial_tail(errors: int, trials: int, rate: float) -> float:
@@ -129,10 +155,6 @@ def shown(errors: int, trials: int, rate: float) -> bool:
 def log_odds(probability: float) -> float:
     """How much likelier than not, in nats."""
     return math.log(probability) - math.log1p(-probability)
-
-
-def _probability(odds: float) -> float:
-    return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(max(odds, -700.0)) / (1 + math.exp(max(odds, -700.0)))
 
 
 def _needed(share: float, max_error: float) -> float:

@@ -134,12 +134,12 @@ def _model(settings: Settings) -> str:
 
     card, _ = load(settings.model)
     max_error = settings.accept.max_error
-    if doubts := card.doubts(max_error):
-        raise DigitdropError(f"{card.name}; {'; '.join(doubts)}")
-    starts = f"digits of {card.digit.threshold(max_error):.4f}"
-    if card.field is not None:
-        starts += f" and fields of {card.field.threshold(max_error):.4f}"
-    return f"{card.name}; at most {max_error:.2%} wrong among {starts} and more"
+    doubts = "; ".join(card.doubts(max_error))
+    starts = {kind: card.calibration(kind).threshold(max_error) for kind in card.kinds}
+    if max(starts.values()) > 1:
+        raise DigitdropError(f"{card.name}; {doubts}")
+    accepted = " and ".join(f"{kind}s of {start:.4f}" for kind, start in starts.items())
+    return f"{card.name}; at most {max_error:.2%} wrong among {accepted} and more{doubts and '; '}{doubts}"
 
 
 def _watch(settings: Settings) -> str:

@@ -85,15 +85,15 @@ class Batch:
         `durable` is the device of a file system that was made durable as a whole since the scans were claimed.
         """
         if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
-            # First where the scans are, then where they were: a power cut may leave them in both places, never in none.
-            folders = [folder for folder, _, _ in os.walk(self.open, topdown=False, onerror=_raise)]
+            # First where the scans are, from the top, then where they were: after a power cut they are never in none.
+            sync(self.work)
+            folders = [folder for folder, _, _ in os.walk(self.open, onerror=_raise)]
             for folder in folders:
                 sync(folder)
             for folder in folders:
                 source = self.work.parent / os.path.relpath(folder, self.open)
                 if source.is_dir():  # or its user removed it meanwhile
                     sync(source)
-            sync(self.work)
         os.rename(self.open, self.done)
         sync(self.work)
 

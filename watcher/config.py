@@ -59,6 +59,7 @@ class Settings(_Section):
     thumbnails: Literal["all", "review", "none"] = "all"
     contact_sheet: bool = True
     accept: Accept = Accept()
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     limits: Limits = Limits()
     keep_days: Annotated[float, Field(gt=0, le=36500)] | None = None
     metrics: Annotated[Path, Field(strict=False)] | None = None

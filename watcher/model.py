@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from watcher.calibration import Kind
+
 SERVES = "digits.tflite"
 FORMAT = 2  # of the card
 
@@ -33,11 +35,22 @@ class Card:
     digit: Calibration
     field: Calibration | None  # None: no network that reads fields
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can be read."""
+        return ("digit",) if self.field is None else ("digit", "field")
+
+    def calibration(self, kind: Kind) -> Calibration:
+        """How values of a kind are judged."""
+        found = self.digit if kind == "digit" else self.field
+        assert found is not None
+        return found
+
     def doubts(self, max_error: float) -> tuple[str, ...]:
-        """What cannot be promised at `max_error`, a line for each kind of value."""
-        kinds = {"digits": self.digit, "fields": self.field}
-        found = {kind: one.shortfall(max_error) for kind, one in kinds.items() if one is not None}
-        return tuple(f"{kind}: {shortfall}" for kind, shortfall in found.items() if shortfall)
+        """What cannot be promised at `max_error`, or not on everything: a line for each kind of value."""
+        judges = {kind: self.calibration(kind) for kind in self.kinds}
+        found = {kind: judge.shortfall(max_error) or judge.caveat(max_error) for kind, judge in judges.items()}
+        return tuple(f"{kind}s: {doubt}" for kind, doubt in found.items() if doubt)
 
 
 def read_card(model: Path) -> Card:
@@ -86,7 +99,7 @@ def read_card(model: Path) -> Card:
 
 
 def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → tempered probabilities (n, classes).
+    """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → probabilities (n, classes).
 
     Raises ModelError.
     """
@@ -107,11 +120,7 @@ def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         if not len(images):
             return np.zeros((0, classes), np.float32)
-        # Temperature scaling (Guo et al. 2017) of the logits, which are the log-probabilities up to a constant.
-        logits = np.log(np.maximum(raw(images[..., None]), 1e-30)) / card.digit.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities
+        return raw(images[..., None])
 
     return card, predict
 

@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,10 +20,9 @@ import numpy as np
 from watcher import model
 from watcher.decode import decode
 from watcher.normalise import normalise
-from watcher.reading import Reading, blank, failed, read_digit
+from watcher.reading import Reading, audited, blank, failed, read_digit
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
-from watcher.thumbnail import Painter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from watcher.config import Settings
     from watcher.decode import Page
     from watcher.normalise import Ink
+    from watcher.thumbnail import Painter
 
 NAME_MAX = 255  # bytes of a file name on the usual file systems
 
@@ -67,7 +68,13 @@ class Reader:
         self.card, self.predict = model.load(settings.model)
         self.threshold = self.card.digit.threshold(settings.accept.max_error)
         self.doubts = self.card.doubts(settings.accept.max_error)
-        self.painter = Painter()
+
+    @cached_property
+    def painter(self) -> Painter:
+        """Draws the pictures; matplotlib is loaded for it when it is first asked for."""
+        from watcher.thumbnail import Painter  # noqa: PLC0415 - takes longer to load than all the rest of a worker
+
+        return Painter()
 
     def read(
         self, jobs: Sequence[Job], pictures: Path | None, at: Callable[[int], object] = lambda _: None
@@ -124,12 +131,12 @@ class Reader:
         share = (time.perf_counter() - start) * 1000 / len(sheets)
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
-            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.threshold)
+            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold)
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
-        reading = sheet.reading
-        assert reading is not None
+        assert sheet.reading is not None
+        reading = audited(sheet.reading, sheet.sha256, sheet.page, self.settings.audit)
         name, tile = "", b""
         wanted = self.settings.thumbnails
         with sheet.timed("draw"):

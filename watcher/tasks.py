@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from watcher.results import Row
 
+SEVERAL, IDLE = -1, -2  # in the place of an index: a step that serves several scans; no task begun
 NOTE = struct.Struct("=i")  # the index of the scan in hand, which a worker notes where its death does not wipe it
 
 
@@ -60,7 +61,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A task was not done: which of its scans was in hand (-1: several), and what happened."""
+    """A task was not done: which of its scans was in hand, and what happened."""
 
     index: int
     fault: Fault

@@ -86,6 +86,7 @@ _URGENCY: Final[dict[Status, int]] = {"failed": 0, "review": 1, "blank": 2, "acc
 _REASONS: Final = {
     "low_confidence": "not sure enough",
     "not_digits": "may not be a digit",
+    "audit": "taken at random for a check",
     "clipped": "runs over the edge",
     "wrong_length": "wrong number of digits",
     "unreadable": "cannot be decoded",

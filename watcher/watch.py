@@ -55,7 +55,7 @@ class Watch:
         self._threads: set[threading.Thread] = set()  # that the observer needs, all of them
         self._root = 0
         self._missing: dict[int, float] = {}  # folders without a watch, by inode, and since when
-        self._renew = 0.0  # when the observer may be started again for their sake
+        self._renewed = (0, -RENEW)  # for how many folders, and when, the observer was started again for their sake
 
     def __enter__(self) -> Watch:
         return self
@@ -118,9 +118,9 @@ class Watch:
         late = sum(now - since >= SOON for since in self._missing.values())
         if late == len(folders) and watched:  # a file system that numbers its inodes in two ways (overlayfs)
             return
-        if late and now >= self._renew:
+        if late and (len(folders) != self._renewed[0] or now - self._renewed[1] >= RENEW):
             self._end_observer()  # `check` starts it again, and all that can be watched is
-            self._renew = now + RENEW
+            self._renewed = len(folders), now
         elif late:
             self._hinder(f"no file events from {late} of {len(folders)} folders; raise fs.inotify.max_user_watches")
         elif not self._missing:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from watcher.errors import DigitdropError
 from watcher.pipeline import Reader, write
 from watcher.results import escape
-from watcher.tasks import NOTE, Broken, Drawing, Fault, Ready, Slice
-from watcher.thumbnail import Tile
+from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Ready, Slice
 from watcher.workers import WALL, take_words
 
 if TYPE_CHECKING:
@@ -50,8 +49,10 @@ def main(channel: int, note: int, parent: int) -> None:
         connection.send(error)
         return
     connection.send(Ready(reader.card.name, reader.doubts))
+    if settings.thumbnails != "none" or settings.contact_sheet:
+        _ = reader.painter  # before the first scan comes, which has to settle anyway
 
-    index = -1
+    index = IDLE
     said: dict[int, str] = {}  # what decoders printed, by the scan that was in hand
 
     def at(number: int, seconds: float = limits.seconds) -> None:
@@ -81,9 +82,9 @@ def main(channel: int, note: int, parent: int) -> None:
             answer = error
         except Exception as error:
             traceback.print_exc()
-            answer = Broken(index, Fault(_reason(error), f"{type(error).__name__}: {error}"))
-        index = -1
-        at(-1, seconds=0)
+            answer = Broken(max(index, SEVERAL), Fault(_reason(error), f"{type(error).__name__}: {error}"))
+        index = IDLE
+        at(IDLE, seconds=0)
         connection.send(answer)
 
 
@@ -96,7 +97,9 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
         case Slice(jobs, pictures):
             return reader.read(jobs, pictures, at)
         case Drawing(rows, title, path):
-            at(-1)
+            at(SEVERAL)
+            from watcher.thumbnail import Tile  # noqa: PLC0415 - loaded with the painter
+
             tiles = [Tile(escape(row.name), row.tile, row.reading) for row in rows]
             write(path, reader.painter.sheet(tiles, title))
     return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from watcher.config import worker_count
 from watcher.errors import DigitdropError, Stopped
-from watcher.tasks import NOTE, Broken, Drawing, Fault, Job, Ready, Slice
+from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HERE = str(Path(__file__).parent.parent)  # where the workers find this package too
 WALL = 3.0  # times limits.seconds of processor time that a scan may take on the clock
 LATE = 10.0  # seconds more, after which the watcher itself ends a worker
 GRACE = 5.0  # seconds that a batch in work may go on when told to stop
@@ -53,7 +54,7 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=self.stderr,
             stderr=self.stderr,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))},
         )
         theirs.close()
         self.channel = Connection(ours.detach())
@@ -64,9 +65,9 @@ class Worker:
         self.deadline = inf  # when the task in its hands is given up
 
     def index(self) -> int:
-        """Which of its jobs it has in hand; -1 for several."""
+        """Which of its jobs it has in hand."""
         packed = os.pread(self.note, NOTE.size, 0)
-        return int(NOTE.unpack(packed)[0]) if packed else -1
+        return int(NOTE.unpack(packed)[0]) if packed else IDLE
 
     def words(self) -> str:
         """The end of what it and its libraries printed since it was last asked, in one line."""
@@ -251,12 +252,14 @@ def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
 
     A scan is blamed for the second worker that it breaks: one may as well have been killed by somebody else.
     """
+    if broken.index == IDLE:  # it was killed before it began
+        return [jobs]
     if len(jobs) == 1:
         job = jobs[0]
         if job.fault is not None:  # not even decoded any more: the scan cannot be what breaks it
             raise OSError(errno.EIO, f"cannot be hashed: {broken.fault.detail}", job.path)
         return [[replace(job, fault=broken.fault) if job.suspect else replace(job, suspect=True)]]
-    if broken.index < 0:  # no telling which
+    if broken.index == SEVERAL:  # no telling which
         half = len(jobs) // 2
         return [jobs[:half], jobs[half:]]
     suspect = replace(jobs[broken.index], suspect=True)

@@ -1,0 +1,69 @@
+"""Faults for a watcher process and its workers, put in the place of what lies under them: the system and the decoder.
+
+Python imports this at its start where its folder is in PYTHONPATH; the watcher's own code is left as it is.
+FAULT="kill before rename .done" kills the watcher at the first such call whose arguments hold the last word;
+FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT;
+FAULT="events" ends the threads that bring file events, on SIGUSR1.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+words = os.environ.get("FAULT", "").split()
+is_worker = "watcher.worker" in sys.orig_argv
+is_watcher = "watcher" in sys.orig_argv and "run" in sys.orig_argv
+
+if words[:1] == ["kill"] and is_watcher:
+    _, moment, operation, match = [*words, ""][:4]
+    real = getattr(os, operation)
+
+    def fatal(*arguments: Any, **more: Any) -> Any:
+        """The operation, and the end."""
+        meant = match in " ".join(map(str, arguments))
+        if meant and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **more)
+        if meant:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(os, operation, fatal)
+
+if words == ["decoder"] and is_worker:
+    from PIL import Image
+
+    real_open = Image.open
+
+    def spoiled(file: Any, *arguments: Any, **more: Any) -> Any:
+        """Decode, or misbehave."""
+        data = file.getvalue()
+        if b"FAULT:DIE" in data:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while b"FAULT:HANG" in data:
+            pass
+        while b"FAULT:SLEEP" in data:
+            time.sleep(1)
+        if b"FAULT:EAT" in data:
+            bytearray(2_000_000_000)
+        if b"FAULT:PRINT" in data:
+            os.write(1, b"libcolour: a profile\n")
+            os.write(2, b"libscan: an odd tag\n")
+        return real_open(file, *arguments, **more)
+
+    vars(Image)["open"] = spoiled
+
+if words == ["events"] and is_watcher:
+
+    def end_events(*_: object) -> None:
+        """Stop every thread but our own."""
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread():
+                thread.stop()  # type: ignore[attr-defined]
+
+    signal.signal(signal.SIGUSR1, end_events)

@@ -1,0 +1,189 @@
+"""Calibrating from labelled crops of one's own: one command, a report, a new card, and labels that make no sense."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from train import calibrate, evaluate
+from train.__main__ import main
+from watcher.config import Settings
+from watcher.model import read_card
+from watcher.pipeline import Reader
+from watcher.tasks import Job
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROOT = Path(__file__).parent.parent
+LABELLED, OTHERS, UNLABELLED = 140, 10, 15
+
+
+def written(text: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A crop with some printed sign on it, never twice the same."""
+    page = rng.normal(232, 2, (110, 100)).clip(0, 255).astype(np.uint8)
+    at = int(rng.integers(15, 35)), int(rng.integers(75, 90))
+    cv2.putText(
+        page, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(1.8, 2.3), 40, int(rng.integers(4, 8)), cv2.LINE_AA
+    )
+    return page
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of labelled crops, some of no number, and some without a label."""
+    folder = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(4)
+    rows = []
+    for number in range(LABELLED + OTHERS + UNLABELLED):
+        value = str(rng.choice(list("01235")))
+        text = value if number < LABELLED else "&%#@W"[number % 5]
+        data = cv2.imencode(".png", written(text, rng))[1].tobytes()
+        (folder / f"{number:03d}.png").write_bytes(data)
+        if number < LABELLED + OTHERS:
+            rows.append(
+                (f"{number:03d}.png", value if number < LABELLED else "-", "kitchen" if number % 4 else "attic")
+            )
+    label(folder, rows)
+    return folder
+
+
+def label(folder: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write labels.csv."""
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "value", "source"), *rows])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the model that ships, to calibrate."""
+    return Path(shutil.copytree(ROOT / "model", tmp_path / "model"))
+
+
+def config(tmp_path: Path, **settings: object) -> str:
+    """A configuration file."""
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))
+    return str(tmp_path / "config.yaml")
+
+
+def test_one_command(labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It reports, draws, names what to label next, writes a card that serves, and keeps the old one."""
+    before = (model / "card.json").read_bytes()
+    out = tmp_path / "report"
+    arguments = ["--model", str(model), "--out", str(out), "--config", config(tmp_path, audit=1.0)]
+    assert main(["calibrate", str(labelled), *arguments]) == 0
+    printed = capfd.readouterr().out
+    assert f"{LABELLED + OTHERS} labelled crops: {LABELLED} numbers, 0 blank, {OTHERS} with something else" in printed
+    for rate in ("0.1%", "0.5%", "1.0%", "2.0%"):
+        assert f"\n{rate}" in printed
+    assert "more crops are missing" in printed  # of so few
+    assert "What to label next:" in printed
+    assert "sources with too few numbers to say anything of them by themselves: attic (35)" in printed
+    assert (out / "report.txt").read_text().strip() in printed
+
+    (kept,) = model.glob("card-*.json")
+    assert kept.read_bytes() == before
+    read = read_card(model)
+    (trial,) = read.digit.trials
+    scores = trial.curve[-1][1]
+    assert LABELLED <= scores <= LABELLED + OTHERS
+    assert trial.size == scores
+    assert labelled.name in trial.on
+    assert read.digit.threshold(0.001) > 1  # 150 crops cannot promise that
+    row = Reader(Settings(model=model)).read([Job(str(labelled / "000.png"), "000.png")], None)[0]
+    assert row.reading.score is not None
+    assert row.reading.confidence == read.digit.probability(row.reading.score)
+
+    with (out / "label-next.csv").open(newline="") as file:
+        names = [line["file"] for line in csv.DictReader(file)]
+    assert sorted(names) == [f"{number:03d}.png" for number in range(LABELLED + OTHERS, LABELLED + OTHERS + UNLABELLED)]
+    assert names != sorted(names)
+    for name in ("reliability-digit.png", "risk-coverage-digit.png"):
+        image = cv2.imdecode(np.fromfile(out / name, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        assert image.std() > 5
+
+
+def test_a_dry_run_leaves_the_card(labelled: Path, model: Path, tmp_path: Path) -> None:
+    """`--dry-run` reports and writes no card."""
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert main(["calibrate", str(labelled), "--model", str(model), "--out", str(tmp_path / "r"), "--dry-run"]) == 0
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    assert (tmp_path / "r" / "report.txt").is_file()
+
+
+def test_what_is_no_number_counts_as_wrong(labelled: Path, model: Path) -> None:
+    """Whatever is read where there is no number is an error that the thresholds have to keep out."""
+    crops = evaluate.read_labels(labelled)
+    results = evaluate.read_crops(labelled, crops, Reader(Settings(model=model)))
+    (found,) = calibrate.find(results, read_card(model), "drawn")
+    judged = [result for result in results if result.reading.score is not None]
+    expected = [result.crop.is_number and result.reading.value == result.crop.value for result in judged]
+    assert found.right.tolist() == expected
+    assert 0 < sum(not result.crop.is_number for result in judged) <= OTHERS
+
+
+def test_cross_fitted_confidence_comes_from_other_crops() -> None:
+    """A crop's own outcome does not raise its own confidence: with scores that tell nothing it lowers it."""
+    rng = np.random.default_rng(2)
+    right = rng.random(60) < 0.5
+    confidence = calibrate.cross_fitted(np.zeros(60) + rng.normal(0, 1e-6, 60), right)
+    assert confidence[right].mean() < confidence[~right].mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ([("000.png", "seven", "")], "000.png ('seven') is no number"),
+        ([("000.png", "7a", ""), ("001.png", "1 2", "")], "000.png ('7a'), 001.png ('1 2') are no number"),
+        ([("000.png", "1", ""), ("000.png", "1", "")], "000.png is there twice"),
+        ([("000.png", "1", ""), ("000.png", "2", "")], "000.png is '1' and 000.png is '2'"),
+        ([("000.png", "1", ""), ("copy.png", "2", "")], "copy.png is '2', but they are the same picture"),
+        ([("nowhere.png", "1", "")], "the first is nowhere.png"),
+        ([("000.png", "1", "")], "1 digits to calibrate with are too few"),
+    ],
+)
+def test_labels_that_make_no_sense_are_named(
+    labelled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: list[tuple[str, str, str]], words: str
+) -> None:
+    """They are one line that names the crop and the label; nothing is written."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("000.png", "001.png"):
+        shutil.copy(labelled / name, folder)
+    shutil.copy(labelled / "000.png", folder / "copy.png")
+    label(folder, change)
+    assert main(["calibrate", str(folder), "--model", str(ROOT / "model"), "--out", str(tmp_path / "report")]) == 1
+    error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("digitdrop")]
+    assert len(error) == 1
+    assert words in error[0]
+    assert not (tmp_path / "report").exists()
+
+
+def test_labels_of_other_crops_are_refused(
+    labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Labels shifted by one line contradict what is surely read: they are refused, the card is untouched."""
+    folder = Path(shutil.copytree(labelled, tmp_path / "shifted"))
+    crops = evaluate.read_labels(labelled)
+    values = [crop.value for crop in crops]
+    label(folder, [(crop.file, value, "") for crop, value in zip(crops, [*values[1:], values[0]], strict=True)])
+    before = (model / "card.json").read_bytes()
+    assert main(["calibrate", str(folder), "--model", str(model), "--out", str(tmp_path / "report")]) == 1
+    error = capfd.readouterr().err
+    assert "are these the labels of other crops?" in error
+    assert (model / "card.json").read_bytes() == before
+
+
+def test_a_folder_or_what_ships(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither or both is wrong usage."""
+    assert main(["calibrate"]) == 2
+    assert main(["calibrate", "somewhere", "--shipped"]) == 2
+    assert capfd.readouterr().err.count("\n") == 2

@@ -1,0 +1,247 @@
+"""Calibrate from a user's own labelled crops: a map and thresholds for their paper, and what to label next."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train import calibration, card, plots
+from train.evaluate import LABELS, NO_DIGITS, LabelError
+from watcher.calibration import Calibration
+from watcher.inbox import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from train.evaluate import Crop, Result
+    from watcher.calibration import Kind
+    from watcher.model import Card
+
+PROMISES = (0.001, 0.005, 0.01, 0.02)  # error rates that the report is about
+LEAST = 100  # crops of a kind: from fewer nothing can be said
+FOLDS = 5
+SURE, ODD = 0.99, 0.2  # of what is read with that confidence, so many labels may say otherwise
+NEXT = 500  # crops at most that are named for labelling
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the labelled crops of one kind tell."""
+
+    kind: Kind
+    entry: dict[str, Any]  # the calibration, as the card holds it
+    scores: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    confidence: NDArray[np.float64]  # of each crop, by a map that was fitted on the other crops
+    before: Calibration
+
+    @property
+    def after(self) -> Calibration:
+        """The calibration, ready to judge."""
+        return Calibration.of(self.entry)
+
+
+def check_labels(folder: Path, crops: Sequence[Crop]) -> None:
+    """Raise LabelError where the labels make no sense, in one line that names the first of them."""
+    odd = [crop for crop in crops if crop.value and crop.value != NO_DIGITS and not crop.is_number]
+    if odd:
+        raise LabelError(
+            f"{folder / LABELS}: {_names(odd)} no number; a value is digits alone, {NO_DIGITS!r} for writing that is "
+            "no number, or empty for a blank crop."
+        )
+    seen: dict[str, Crop] = {}
+    for crop in crops:
+        digest = hashlib.sha256((folder / crop.file).read_bytes()).hexdigest()
+        other = seen.setdefault(digest, crop)
+        if other.value != crop.value:
+            raise LabelError(
+                f"{folder / LABELS}: {other.file} is {other.value!r} and {crop.file} is {crop.value!r}, "
+                "but they are the same picture; correct one of them."
+            )
+        if other is not crop and other.file == crop.file:
+            raise LabelError(f"{folder / LABELS}: {crop.file} is there twice; name each crop once.")
+
+
+def check_readings(folder: Path, results: Sequence[Result]) -> None:
+    """Raise LabelError where the labels contradict so many sure readings that they must belong to other crops."""
+    sure = [r for r in results if r.crop.is_number and r.reading.score is not None and r.reading.confidence >= SURE]
+    wrong = [result for result in sure if not result.right]
+    if len(sure) >= LEAST // 5 and len(wrong) > ODD * len(sure):
+        first = wrong[0]
+        raise LabelError(
+            f"{folder / LABELS}: of {len(sure)} crops that are surely read {len(wrong)} are labelled otherwise; "
+            f"the first is {first.crop.file}, labelled {first.crop.value}, read {first.reading.value}; "
+            "are these the labels of other crops?"
+        )
+
+
+def find(results: Sequence[Result], read: Card, on: str) -> list[Found]:
+    """Calibrate each kind of which there are crops enough; `on` says in words what they are. Raises LabelError.
+
+    The thresholds are counted on scores, which no map changes, so that the same crops may serve for both. What is said
+    of the confidence is cross-fitted: each crop's comes from a map that was fitted on the others.
+    """
+    found: list[Found] = []
+    counts: Counter[str] = Counter()
+    for kind in read.kinds:
+        some = [result for result in results if result.reading.kind == kind and result.reading.score is not None]
+        counts[f"{kind}s"] = len(some)
+        if len(some) < LEAST:
+            continue
+        scores = np.array([result.reading.score for result in some], np.float64)
+        # Where there is nothing to read, whatever is read is wrong.
+        right = np.array([result.reading.value == result.crop.value for result in some], np.bool_)
+        name = f"{len(some):,} {kind}s of {on}"
+        entry = {"map": calibration.platt(scores, right), "trials": [calibration.trial(name, scores, right)]}
+        found.append(Found(kind, entry, scores, right, cross_fitted(scores, right), read.calibration(kind)))
+    if not found:
+        there = " and ".join(f"{count} {kind}" for kind, count in counts.items())
+        raise LabelError(f"{there} to calibrate with are too few; label {LEAST} of a kind or more, best some 500.")
+    return found
+
+
+def cross_fitted(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The confidence of each value by a map that was fitted on the values of the other folds."""
+    fold = np.random.default_rng(1).permutation(len(scores)) % FOLDS
+    confidence = np.zeros(len(scores))
+    for number in range(FOLDS):
+        apart = fold != number
+        fitted = Calibration(tuple(calibration.platt(scores[apart], right[apart])), ())
+        confidence[~apart] = [fitted.probability(score) for score in scores[~apart].tolist()]
+    return confidence
+
+
+def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int) -> str:
+    """The report: what each promise would accept, before and now, and what to label next."""
+    numbers = sum(result.crop.is_number for result in results)
+    blank = sum(not result.crop.value for result in results)
+    lines = [
+        f"{len(results):,} labelled crops: {numbers:,} numbers, {blank:,} blank, {len(results) - numbers - blank:,} "
+        "with something else"
+    ]
+    for one in found:
+        before = np.array([one.before.probability(score) for score in one.scores.tolist()])
+        lines += [
+            "",
+            f"{one.kind}s: {len(one.right):,} read, {int(one.right.sum()):,} right; expected calibration error "
+            f"{calibration.expected_error(before, one.right):.4f} before, "
+            f"{calibration.expected_error(one.confidence, one.right):.4f} now",
+            f"{'max_error':<12}{'accepted':>9}{'wrong':>7}{'from':>9}   before: {'accepted':>8}{'wrong':>7}",
+        ]
+        for rate in PROMISES:
+            now, then = _taken(one, one.after, rate), _taken(one, one.before, rate)
+            start = one.after.threshold(rate)
+            line = f"{f'{rate:.1%}':<12}{_percent(now, one):>9}{_wrong(now, one):>7}"
+            line += f"{f'{start:.4f}' if start <= 1 else 'never':>9}   {_percent(then, one):>16}{_wrong(then, one):>7}"
+            if start > 1:
+                missing = one.after.trials[0].missing(rate)
+                more = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
+                line += f"   {more}"
+            lines.append(line.rstrip())
+    return "\n".join([*lines, "", "What to label next:", *(f"- {line}" for line in advice(found, results, unlabelled))])
+
+
+def advice(found: Sequence[Found], results: Sequence[Result], unlabelled: int) -> list[str]:
+    """What further labels would gain most, a line each."""
+    lines = []
+    for one in found:
+        wanting = [(rate, one.after.trials[0].missing(rate)) for rate in reversed(PROMISES)]
+        rate, missing = next(((rate, missing) for rate, missing in wanting if missing != 0), (0.0, 0))
+        if missing:
+            lines.append(f"about {_rounded(missing):,} more crops of {one.kind}s would support max_error {rate:g}")
+        elif missing is None:
+            lines.append(
+                f"{one.kind}s: {rate:.1%} is beyond this network on these crops, more labels will not change it"
+            )
+    if all(result.crop.is_number for result in results):
+        lines.append(
+            "crops that are blank or hold no number, at the share in which they come: without any, nothing is known "
+            "of what becomes of them"
+        )
+    sources = Counter(result.crop.group for result in results if result.crop.is_number)
+    few = [f"{name} ({count})" for name, count in sources.items() if name and count < LEAST]
+    if few:
+        lines.append(f"sources with too few numbers to say anything of them by themselves: {', '.join(few)}")
+    if unlabelled:
+        lines.append(f"label-next.csv names {min(unlabelled, NEXT):,} of the {unlabelled:,} crops without a label")
+    return [*lines, "choose at random, not the hard ones or the easy ones: the promise holds for crops like these"]
+
+
+def next_labels(folder: Path, crops: Sequence[Crop]) -> list[str]:
+    """Crops of `folder` without a label, in an order that is random and yet each time the same."""
+    named = {crop.file for crop in crops}
+    files = [name for name in scan(folder)[0] if name not in named]
+    return sorted(files, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+
+
+def write_card(model: Path, found: Sequence[Found]) -> Path:
+    """Put the new calibrations into the card of the model's folder; the old card stays beside it: its path."""
+    folder = model.parent if model.suffix == ".keras" else model
+    path = folder / card.NAME
+    entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kept = folder / f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    kept.write_bytes(path.read_bytes())
+    entry["calibration"] |= {one.kind: one.entry for one in found}
+    fresh = folder / f".{card.NAME}"
+    card.write(fresh, entry)
+    os.replace(fresh, path)
+    return kept
+
+
+def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequence[str]) -> list[str]:
+    """Write the report and its pictures into `out`; the names of the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = ["report.txt"]
+    (out / names[0]).write_text(words + "\n", encoding="utf-8")
+    for one in found:
+        before = np.array([one.before.probability(score) for score in one.scores.tolist()])
+        lines = {"before": (before, one.right), "now (cross-fitted)": (one.confidence, one.right)}
+        names += [f"reliability-{one.kind}.png", f"risk-coverage-{one.kind}.png"]
+        plots.save(plots.reliability(lines, f"Confidence and accuracy · {one.kind}s"), out / names[-2])
+        now = np.array([one.after.probability(score) for score in one.scores.tolist()])
+        marks = {rate: calibration.accepted_at(now, one.right, one.after.threshold(rate)) for rate in PROMISES}
+        title = f"What is given up for fewer errors · {one.kind}s"
+        plots.save(plots.risk_coverage({"now": (now, one.right)}, {"now": marks}, title), out / names[-1])
+    if unlabelled:
+        names.append("label-next.csv")
+        with (out / names[-1]).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file"])
+            writer.writerows([name] for name in unlabelled[:NEXT])
+    return names
+
+
+def _taken(one: Found, judge: Calibration, rate: float) -> NDArray[np.bool_]:
+    start = judge.threshold(rate)
+    return np.array([judge.probability(score) >= start for score in one.scores.tolist()], np.bool_)
+
+
+def _percent(taken: NDArray[np.bool_], one: Found) -> str:
+    return f"{taken.mean():.1%}" if len(one.right) else "-"
+
+
+def _wrong(taken: NDArray[np.bool_], one: Found) -> str:
+    return str(int((taken & ~one.right).sum()))
+
+
+def _rounded(count: int) -> int:
+    """Two figures, upwards: more would look as if it were known."""
+    step = int(10 ** max(len(str(count)) - 2, 0))
+    return int(-(-count // step) * step)
+
+
+def _names(odd: Sequence[Crop]) -> str:
+    first = ", ".join(f"{crop.file} ({crop.value!r})" for crop in odd[:3])
+    more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
+    return f"{first}{more} {'is' if len(odd) == 1 else 'are'}"
