@@ -1,8 +1,8 @@
 """Power cuts: what a disk may hold after one, at each moment of several batches, and what is made of it.
 
 A run is recorded, operation by operation. What no fsync or syncfs had made durable when the power failed may be there
-or not: names (each operation for itself, a rename in whole or not at all) as well as bytes (all, some or none). From each
-of a bounded set of such states a new watcher has to go on, and the oracle judges.
+or not: names (each operation for itself, a rename in whole or not at all) as well as bytes (all, some or none). From
+each of a bounded set of such states a new watcher has to go on, and the oracle judges.
 """
 
 from __future__ import annotations

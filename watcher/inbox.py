@@ -44,7 +44,7 @@ ONLY_ITS_OWN = {
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
-SELDOM, OFTEN = 20, 4  # times as long as a look at the folder takes: until the next, and at least until then
+SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
@@ -165,13 +165,13 @@ class Inbox:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
         seen, self.other, folders, closed = scan(self.root)
-        settled = self.settling.observe(seen, now := time.monotonic())
-        self._took, self.looked = now - start, True
+        settled = self.settling.observe(seen, time.monotonic())
         self.held = {name: why for name, why in self.held.items() if name in settled or name in closed}
         for folder, why in closed.items():
             self._hold(folder, why)
         self.backlog = sum(name not in self.held for name in settled)
         self.watch.covers(folders)
+        self._took, self.looked = time.monotonic() - start, True
         return settled
 
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
