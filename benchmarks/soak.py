@@ -26,7 +26,7 @@ WAITING = 2000  # crops kept in the inbox
 
 
 def soak(scans: int, flood: bool, pictures: bool) -> list[dict[str, float]]:
-    """The figures of each tenth."""
+    """The figures of each tenth, printed as they come."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for folder in ("inbox", "outbox"):
@@ -62,6 +62,8 @@ def soak(scans: int, flood: bool, pictures: bool) -> list[dict[str, float]]:
                         }
                     )
                     mark = now
+                    told = "  ".join(f"{key} {value:,.2f}" for key, value in figures[-1].items())
+                    print(f"{len(figures):>2}  {told}", flush=True)
                 time.sleep(0.02)
             process.send_signal(signal.SIGTERM)
         return figures
@@ -105,8 +107,6 @@ def main() -> int:
     parser.add_argument("--pictures", action="store_true", help="with thumbnails and contact sheets")
     arguments = parser.parse_args()
     figures = soak(arguments.scans, arguments.flood, arguments.pictures)
-    for number, figure in enumerate(figures, start=1):
-        print(f"{number:>2}  " + "  ".join(f"{key} {value:,.2f}" for key, value in figure.items()))
     print("last against first: " + "  ".join(f"{key} {figures[-1][key] / figures[0][key]:.2f}×" for key in figures[0]))
     return 0
 

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -51,12 +52,10 @@ class Victim:
 
     def is_up(self) -> bool:
         """Whether it has said so."""
-        try:
-            while not self.up:
+        with suppress(BlockingIOError):
+            while True:
                 if b"READY=1" in self.channel.recv(4096):
                     self.up = time.monotonic()
-        except BlockingIOError:
-            pass
         return bool(self.up)
 
     def kill(self) -> None:
@@ -92,7 +91,7 @@ def storm(seconds: float, scans: int, every: float, watchers: int, take: bool) -
                 (root / "fresh").rename(root / "inbox" / f"{number}.png")
 
         def consume() -> None:
-            while not stop.is_set():
+            while not stop.wait(0.005):
                 for path in (root / "outbox").iterdir():
                     if not path.name.startswith("."):
                         os.rename(path, root / "taken" / path.name)  # fails where one of that name came before

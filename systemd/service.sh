@@ -47,7 +47,7 @@ install_service() {
     "$release/bin/python" -m pip --disable-pip-version-check install --quiet "$repo"
     mkdir -p "$release/share/doc/digitdrop"
     cp "$repo/README.md" "$repo/LICENSE" "$repo/CHANGELOG.md" "$repo"/docs/*.md "$release/share/doc/digitdrop/"
-    (cd "$release" && bin/digitdrop read "$repo/samples/7_pencil_ruled.png" > /dev/null) || die "the new release cannot read a sample: nothing was changed"
+    (cd "$release" && MPLCONFIGDIR="$release/.fonts" bin/digitdrop read "$repo/samples/7_pencil_ruled.png" > /dev/null) || die "the new release cannot read a sample: nothing was changed"
 
     # Whom it runs as, and where.
     install -D -m 644 "$repo/systemd/sysusers.conf" /etc/sysusers.d/digitdrop.conf
@@ -55,7 +55,7 @@ install_service() {
     systemd-sysusers /etc/sysusers.d/digitdrop.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/digitdrop.conf
     if [ -n "$name" ]; then
-        sed -e "s|$data/|$data/$name/|" -e "s|^d $data  |d $data/$name |" "$repo/systemd/tmpfiles.conf" > "/etc/tmpfiles.d/digitdrop-$name.conf"
+        sed -e "/\\/run\\/\\|\\/var\\/cache\\//d" -e "s|$data/|$data/$name/|" -e "s|^d $data  |d $data/$name |" "$repo/systemd/tmpfiles.conf" > "/etc/tmpfiles.d/digitdrop-$name.conf"
         systemd-tmpfiles --create "/etc/tmpfiles.d/digitdrop-$name.conf"
     fi
     mkdir -p "$etc"
@@ -66,7 +66,7 @@ install_service() {
     fi
     for file in "$etc"/*.yaml; do
         code=0
-        found=$(setpriv --reuid=digitdrop --regid=digitdrop --init-groups \
+        found=$(MPLCONFIGDIR=/var/cache/digitdrop setpriv --reuid=digitdrop --regid=digitdrop --init-groups \
             "$release/bin/digitdrop" check --config "$file" 2>&1) || code=$?
         printf '%s\n' "$found" | grep -v '^fit ' || true
         # 78: the service would not start with it.

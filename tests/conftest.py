@@ -188,8 +188,9 @@ class Folder:
 
     def wait(self, rows: int | None = None) -> list[dict[str, str]]:
         """Wait until so many rows are delivered, else one for each scan dropped."""
-        wanted = len(self.dropped) if rows is None else rows
-        until(lambda: len(self.rows()) >= wanted, f"{wanted} rows, there are {len(self.rows())}")
+        wanted = len(self.dropped) + len(self.earlier) if rows is None else rows
+        while (found := len(self.rows())) < wanted:  # a flood may take long, but it has to flow
+            until(lambda: len(self.rows()) > found, f"more than {found} of {wanted} rows")
         return self.rows()
 
     def work(self) -> list[str]:

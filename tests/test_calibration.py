@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from train.calibration import coverage_at, curve
-from watcher.calibration import CONFIDENCE, Calibration, Trial, binomial_tail, log_odds, shown
+from watcher.calibration import CONFIDENCE, Calibration, Trial, binomial_tail, bound, log_odds, shown
 from watcher.model import read_card
 
 if TYPE_CHECKING:
@@ -143,6 +143,19 @@ def test_a_floor_is_the_least_that_is_asked() -> None:
     assert hard.start(0.1) == 1.0
     assert calibration(hard).caveat(0.01) == ""
     assert calibration(hard).caveat(0.001) == "accept.max_error 0.001 is promised, but at most 1.00% on hard"
+
+
+def test_several_scans_of_one_writing_say_less_of_others() -> None:
+    """Ten scans each of 5,000 writings promise 0.1% for scans of these; for others they count as 5,000, and say so."""
+    scans = Trial("scans", 50_000, 0.0, ((2.0, 48_000, 30),), 5000)
+    assert scans.start(0.001) == 2.0
+    assert scans.beyond(0.001) == pytest.approx(bound(3, 4800))
+    assert shown(3, 4800, bound(3, 4800) + 1e-6)
+    assert not shown(3, 4800, bound(3, 4800) - 1e-5)
+    assert 0.0015 < scans.beyond(0.001) < 0.0017
+    assert "is promised, but at most 0.16% on other writings than those of scans" in calibration(scans).caveat(0.001)
+    assert calibration(scans).caveat(0.01) == ""
+    assert calibration(Trial("crops", 48_000, 0.0, ((2.0, 48_000, 30),))).caveat(0.001) == ""
 
 
 # What is missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,29 @@ def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
         decided.drop()
         one.release()
         assert not (tmp_path / WORK / f"{dead.id}.lock").exists()
+
+
+def test_a_lock_file_that_has_just_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock on a file that its last owner has deleted meanwhile is none: a third one could have another."""
+    dead = Claims(tmp_path)
+    dead.ensure()
+    batch = dead.new()
+    os.close(dead.lock)
+    path = tmp_path / WORK / f"{dead.id}.lock"
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        real = fcntl.flock
+
+        def flock(lock: int, operation: int) -> None:
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                path.unlink()
+                monkeypatch.setattr(fcntl, "flock", real)
+            real(lock, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert one.adopt() == []
+        assert other.adopt() == [dead.id]
+        assert one.adopt() == []
+        batch.open.rmdir()
 
 
 def test_nothing_is_left_of_a_watcher_that_was_stopped(tmp_path: Path) -> None:

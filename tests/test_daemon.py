@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -46,6 +48,23 @@ def test_once(folder: Folder) -> None:
     assert done.returncode == 0, done.stderr
     folder.check()
     assert len(folder.deliveries()) >= 3
+
+
+def test_a_service_manager_that_does_not_listen(folder: Folder) -> None:
+    """Work goes on where nobody reads what the watcher tells the service manager."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        deaf.bind(str(folder.root / "notify"))
+        process = folder.start(NOTIFY_SOCKET=str(folder.root / "notify"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other:
+            other.connect(str(folder.root / "notify"))
+            with suppress(BlockingIOError):
+                while True:
+                    other.send(b"STATUS=full")
+        folder.drop("a.png", crop())
+        folder.wait()
+        assert folder.stop(process) == 0
+    folder.check()
 
 
 def test_a_worker_that_dies(folder: Folder) -> None:

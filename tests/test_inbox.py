@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from conftest import crop
 
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
-from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN, Inbox, ready, scan
+from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
 from watcher.settle import Signature
 from watcher.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from watcher.claims import Batch
@@ -138,27 +138,72 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 def test_replaced_in_the_last_moment(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is replaced between the look and the claim goes back, and is read once, with its last content."""
+    """A file that is replaced between the look and the claim goes back: it has to settle, and to be whole, as that."""
     path = settings.inbox / "a.png"
     path.write_bytes(crop(1))
     real, last = os.rename, crop(2)
 
     def rename(source: Path, target: Path) -> None:
-        if os.path.basename(source) == "a.png" and WORK in str(target) and path.read_bytes() != last:
+        if os.path.basename(source) == "a.png" and WORK in str(target) and path.read_bytes() == crop(1):
             fresh = settings.outbox / "fresh"
-            fresh.write_bytes(last)
+            fresh.write_bytes(last[:-40])
             real(fresh, path)
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    contents = []
-    for batch in inbox.batches(lambda _: None, lambda _: None, once=True):
-        for job in batch.jobs():
-            with open(job.path, "rb") as file:
-                contents.append(file.read())
-        batch.decide()
-        batch.drop()
-    assert contents == [last]
+
+    def tell(error: OSError | None) -> None:
+        assert error is None
+        if inbox.held.get("a.png") == INCOMPLETE:
+            path.write_bytes(last)
+
+    batch = next(inbox.batches(lambda _: None, tell))
+    (job,) = batch.jobs()
+    with open(job.path, "rb") as file:
+        assert file.read() == last
+
+
+def test_a_writer_that_comes_in_the_last_moment(
+    settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that a writer opens between the look and the claim goes back until it is closed, and is read then."""
+    path = settings.inbox / "a.png"
+    path.write_bytes(crop(1))
+    real: Callable[[Any, Any], None] = os.rename
+    writers: list[IO[bytes]] = []
+
+    def rename(source: Path, target: Path) -> None:
+        if os.path.basename(source) == "a.png" and WORK in str(target) and not writers:
+            writers.append(path.open("ab"))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+
+    def tell(error: OSError | None) -> None:
+        assert error is None
+        if inbox.held.get("a.png") == WRITTEN:
+            writers[0].write(b"more")
+            writers[0].close()
+
+    batch = next(inbox.batches(lambda _: None, tell))
+    (job,) = batch.jobs()
+    with open(job.path, "rb") as file:
+        assert file.read() == crop(1) + b"more"
+    assert writers[0].closed
+
+
+def test_a_claim_goes_back_where_it_was(settings: Settings, inbox: Inbox) -> None:
+    """What is put back comes into its folder, made again if need be, and never over a newer file of its name."""
+    batch = inbox.claims.new()
+    for number, name in enumerate(("gone/a.png", "b.png")):
+        (batch.open / name).parent.mkdir(exist_ok=True)
+        (batch.open / name).write_bytes(crop(number))
+    put_back(batch.open / "gone/a.png", settings.inbox / "gone/a.png")
+    (settings.inbox / "b.png").write_bytes(crop(9))
+    put_back(batch.open / "b.png", settings.inbox / "b.png")
+    assert (settings.inbox / "gone/a.png").read_bytes() == crop(0)
+    assert (settings.inbox / "b.png").read_bytes() == crop(9)
+    assert [job.name for job in batch.jobs()] == ["b.png"]
 
 
 def test_batches_are_bounded(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from watcher.errors import ModelError
-from watcher.model import SERVES, load, read_card
+from watcher.model import SERVES, load, load_fields, read_card
 from watcher.normalise import VERSION
 
 if TYPE_CHECKING:
@@ -67,11 +67,36 @@ def test_other_format(tmp_path: Path) -> None:
     assert "make train" in message
 
 
-def test_calibration_of_fields_is_optional(tmp_path: Path) -> None:
-    """A network for fields brings a calibration of its own; without one there is none."""
-    assert read_card(MODEL).field is None
-    model = copied(tmp_path, lambda card: card["calibration"].update(field=card["calibration"]["digit"]))
-    assert read_card(model).field == read_card(model).digit
+def without_fields(card: dict[str, Any]) -> None:
+    """Make a card one of a model that reads digits alone."""
+    del card["calibration"]["field"], card["fields"]
+
+
+def test_a_network_for_fields_is_optional(tmp_path: Path) -> None:
+    """A network for fields brings its calibration; without it there is neither."""
+    assert read_card(MODEL).kinds == ("digit", "field")
+    card = read_card(copied(tmp_path, without_fields))
+    assert card.kinds == ("digit",)
+    assert load_fields(card) is None
+
+
+def test_a_network_for_fields_is_checked(tmp_path: Path) -> None:
+    """Its bytes and the version of its normaliser have to be those of the card."""
+    model = copied(tmp_path, lambda card: card["fields"].update(normaliser=0))
+    assert "was trained for line normaliser 0" in complaint(model)
+    with (model / "fields.tflite").open("ab") as file:
+        file.write(b"x")
+    assert "fields.tflite has SHA-256" in complaint(model)
+
+
+def test_a_line_is_read_step_by_step() -> None:
+    """A line of any width gives two steps for each four pixels, each a distribution."""
+    read = load_fields(read_card(MODEL))
+    assert read is not None
+    for width in (8, 30, 301):
+        said = read(np.zeros((32, width), np.float32))
+        assert said.shape == (2 * -(-width // 4), 11)
+        assert said.sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -107,6 +107,16 @@ def test_a_stage_is_wiped(case: Case) -> None:
     assert os.listdir(outbox.stage(case.batch)) == []
 
 
+def test_a_stage_that_another_one_made_anew(case: Case) -> None:
+    """A stage that was wiped under us, and filled by somebody else, is not decided."""
+    outbox, other = Outbox(case.settings), Outbox(case.settings)
+    outbox.stage(case.batch)
+    other.stage(case.batch)
+    with pytest.raises(FileNotFoundError, match="was replaced while it was filled"):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert case.batch.open.exists()
+
+
 def test_published_once(case: Case) -> None:
     """A decided batch is published while it is staged; when it was, only the claim goes, wherever the delivery is."""
     outbox = Outbox(case.settings)

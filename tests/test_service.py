@@ -185,7 +185,7 @@ def test_the_screen(folder: Folder) -> None:
         r"^health     good$",
         rf"^inbox      {folder.inbox}$",
         r"^           0 waiting$",
-        r"^           1 files left alone",
+        r"^           1 file left alone",
         rf"^outbox     {folder.outbox}$",
         r"^           \d+ deliver(y|ies), 4 scans, the last ",
         r"^rows       accepted  3   75.0%$",
@@ -195,6 +195,17 @@ def test_the_screen(folder: Folder) -> None:
     ):
         assert re.search(words, screen, re.MULTILINE), f"{words} in\n{screen}"
     assert max(map(len, screen.splitlines())) < 120
+
+
+def test_a_reader_that_has_had_enough(folder: Folder) -> None:
+    """Output that nobody reads to its end, as with `| head`, is no error to be told."""
+    command = f"{sys.executable} -m watcher check --config {folder.config} | true"
+    surroundings = os.environ | {"PYTHONUNBUFFERED": ""}  # then the pipe breaks at the very end
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+    )
+    assert "Broken pipe" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_watcher_that_hangs() -> None:
@@ -261,7 +272,11 @@ def test_the_metrics(folder: Folder) -> None:
     """The metrics file is whole at any time, counts what was delivered, and Prometheus has nothing to say of it."""
     path = folder.root / "x.prom"
     folder.configure(metrics=str(path), patience=0)
-    process = folder.start()
+    before = os.umask(0o007)  # the service's, and node_exporter is in no group of ours
+    try:
+        process = folder.start()
+    finally:
+        os.umask(before)
     for index in range(3):
         folder.drop(f"{index}.png", crop(index))
     folder.drop("broken.png", b"text")

@@ -172,6 +172,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         booted.run("useradd", "--create-home", "scanner", check=True)
         said = booted.make("install-service")
         assert "digitdrop.service runs: 0 waiting" in said
+        assert "NOT FIT" not in said
         quick = {"settle": 0.1, "scan_every": 0.5, "batch": {"size": 64, "wait": 0.1}}
         settings = yaml.safe_load(booted.config.read_text()) | quick
         booted.config.write_text(yaml.safe_dump(settings))
@@ -197,6 +198,7 @@ def test_it_is_installed(machine: Machine) -> None:
     assert "health     good" in machine.run("digitdrop", "status", user="digitdrop", check=True).stdout
     checked = machine.run("digitdrop", "check", user="digitdrop", check=True).stdout
     assert "NOT FIT" not in checked
+    assert sorted(os.listdir(machine.root)) == ["inbox", "outbox"]
     metrics = (machine.view / "run/digitdrop/digitdrop.prom").read_text()
     assert "digitdrop_degraded 0.0" in metrics
     exposure = machine.run("systemd-analyze", "security", "--no-pager", "digitdrop.service").stdout

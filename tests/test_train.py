@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
-from train import augmentation, calibration, evaluate, mnist, shipped
+from train import augmentation, calibration, evaluate, mnist, scans, shipped
 from train.__main__ import main
+from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
+from watcher.normalise import normalise
 from watcher.reading import Reading
 
 if TYPE_CHECKING:
@@ -296,6 +298,25 @@ def test_wilson_is_the_textbook_interval() -> None:
     assert calibration.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert calibration.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert calibration.wilson(0, 0) == (0.0, 1.0)
+
+
+def test_a_clean_scan_is_the_digit_that_was_scanned() -> None:
+    """A scan is dark on light and larger; the normaliser finds the digit in it again, each time the same one."""
+    rng = np.random.default_rng(6)
+    images = np.stack([draw(digit, rng) for digit in range(10)])
+    page = scans.scan(images[3], rng)
+    assert page.dtype == np.uint8
+    assert min(page.shape) > 50
+    assert np.median(page) > 200
+    task = Task(images, np.arange(10, dtype=np.uint8), (1, 2))
+    found, again = scans.scan_slice(task), scans.scan_slice(task)
+    assert np.array_equal(found.images, again.images)
+    assert found.classes.tolist() == list(range(10))
+    for image, original in zip(found.images, images, strict=True):
+        plain = normalise(original)
+        assert plain is not None
+        alike = np.corrcoef(image.ravel() / 255, plain.image.ravel())[0, 1]
+        assert alike > 0.9
 
 
 # Fitting

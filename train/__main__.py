@@ -58,7 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit",
         help="train on MNIST, evaluate, plot, calibrate, export (the default)",
-        description="Train on MNIST, evaluate on its test set, plot, calibrate on images held back, export.",
+        description="Train the network for digits and, with the recipe paper, the one for fields: on MNIST, evaluated "
+        "on its test set, calibrated on images held back, plotted, exported.",
+        epilog="With --extra the networks that are there are fine-tuned instead, on labelled crops of one's own; what "
+        "that brings is measured on crops held back.",
     )
     fit.set_defaults(command=_fit)
     fit.add_argument(
@@ -74,7 +77,15 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with MNIST's four IDX files, gzipped or not (default: the user's cache, else a download)",
     )
     fit.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path("model"), help="folder the model goes into (default: model)"
+        "--out", type=Path, metavar="DIR", help="folder the model goes into (default: model; with --extra, model-extra)"
+    )
+    fit.add_argument("--only", choices=("digits", "fields"), help="train this network only; the other one stays")
+    fit.add_argument("--extra", type=Path, metavar="DIR", help="fine-tune on the labelled crops in DIR (see evaluate)")
+    fit.add_argument(
+        "--model", type=Path, metavar="DIR", help="with --extra: the model to start from (default: the settings' own)"
+    )
+    fit.add_argument(
+        "--folds", type=_folds, metavar="N", default=5, help="with --extra: parts held back in turn (default: 5)"
     )
     fit.add_argument("--epochs", type=_positive, metavar="N", help="times through the data (default: the recipe's)")
     fit.add_argument("--limit", type=_positive, metavar="N", help="use the first N images only (default: all)")
@@ -129,6 +140,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _folds(text: str) -> int:
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not 2 or more")
+    return number
+
+
 def _fit(arguments: argparse.Namespace) -> int:
     if arguments.limit is not None and arguments.limit < LEAST:
         raise UsageError(f"--limit {arguments.limit} leaves too little to train on; give {LEAST} or more.")
@@ -138,6 +156,8 @@ def _fit(arguments: argparse.Namespace) -> int:
             import tensorflow as tf  # noqa: PLC0415
 
             from train.fit import fit  # noqa: PLC0415
+            from train.fit_fields import EPOCHS as FIELD_EPOCHS  # noqa: PLC0415
+            from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
             from train.recipes import RECIPES  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise DigitdropError(f'Training needs {error.name}: pip install "digitdrop[train]".') from error
@@ -147,16 +167,43 @@ def _fit(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--recipe {arguments.recipe} is not known; there are {', '.join(RECIPES)}.")
     if not data.is_original:
         print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
-    epochs = arguments.epochs or recipe.epochs
-    bar = sys.stdout.isatty()
-    card = fit(recipe, data, arguments.out, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
-    accuracy, parity = card["accuracy"], card["parity"]
-    _say(
-        f"test {accuracy['test']:.2%} right ({accuracy['test_errors']} of {accuracy['test_size']:,} wrong), "
-        f"held back {accuracy['validation']:.2%}; LiteRT differs by {parity['largest_difference']:.1e} at most; "
-        f"{card['seconds'] / 60:.1f} min"
-    )
-    _say(f"{arguments.out}/: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
+    if arguments.extra is not None:
+        return _fit_extra(arguments, data)
+    out = arguments.out or Path("model")
+    if arguments.only != "fields":
+        bar = sys.stdout.isatty()
+        epochs = arguments.epochs or recipe.epochs
+        card = fit(recipe, data, out, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
+        accuracy, parity = card["accuracy"], card["parity"]
+        _say(
+            f"test {accuracy['test']:.2%} right ({accuracy['test_errors']} of {accuracy['test_size']:,} wrong), "
+            f"held back {accuracy['validation']:.2%}; LiteRT differs by {parity['largest_difference']:.1e} at most; "
+            f"{card['seconds'] / 60:.1f} min"
+        )
+    if arguments.only == "fields" or (recipe.rendered and arguments.only is None):
+        count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
+        epochs = arguments.epochs or FIELD_EPOCHS
+        card = fit_fields(data, out, epochs=epochs, seed=arguments.seed, say=_say, count=count)["fields"]
+        parts = ", ".join(f"{name} {value:.2%}" for name, value in card["accuracy"].items() if value <= 1)
+        _say(f"fields right: {parts}; {card['seconds'] / 60:.1f} min")
+    _say(f"{out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    return 0
+
+
+def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist) -> int:
+    from train import extra  # noqa: PLC0415 - brings TensorFlow
+
+    settings = config.load(CONFIG if CONFIG.exists() else None)
+    model, out = arguments.model or settings.model, arguments.out or Path("model-extra")
+    read_card(model)
+    owned = extra.load(arguments.extra, evaluate.read_labels(arguments.extra), settings.limits)
+    if owned.lost:
+        _say(f"{owned.lost:,} crops are left out: nothing was found on them")
+    rows = extra.fit_extra(owned, data, model, out, folds=arguments.folds, seed=arguments.seed, say=_say)
+    _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {arguments.folds} folds")
+    for row in rows:
+        _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")
+    _say(f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'")
     return 0
 
 

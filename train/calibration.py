@@ -60,9 +60,13 @@ def curve(scores: Scores, right: Right) -> list[tuple[float, int, int]]:
     return [(score, int((scores >= score).sum()), int(((scores >= score) & ~right).sum())) for score in GRID]
 
 
-def trial(on: str, scores: Scores, right: Right, floor: float = 0.0) -> dict[str, Any]:
-    """Make a trial as the card holds it: `on` says in words what crops they are."""
-    return {"on": on, "size": len(scores), "floor": floor, "curve": curve(scores, right)}
+def trial(on: str, scores: Scores, right: Right, floor: float = 0.0, writings: int = 0) -> dict[str, Any]:
+    """Make a trial as the card holds it: `on` says in words what crops they are.
+
+    `writings`, where the crops are several scans of each of so many.
+    """
+    several = {"writings": writings} if writings else {}
+    return {"on": on, "size": len(scores), "floor": floor, **several, "curve": curve(scores, right)}
 
 
 def expected_error(confidence: NDArray[np.float64], right: Right) -> float:

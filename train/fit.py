@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import tempfile
 import time
@@ -114,6 +115,8 @@ def fit(
         }
         card.write(stage / card.NAME, result)
         result = calibrate_shipped(stage, mnist, say)
+        _keep_fields(out / card.NAME, result)
+        card.write(stage / card.NAME, result)
         plots.draw(
             stage,
             recipe,
@@ -123,7 +126,7 @@ def fit(
             labels=mnist.test_labels,
             probabilities=_digits(tested),
         )
-        _move_in(stage, out)
+        move_in(stage, out)
     return result
 
 
@@ -245,7 +248,17 @@ def _write_history(path: Path, history: History) -> None:
         writer.writerows(history)
 
 
-def _move_in(stage: Path, out: Path) -> None:
+def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
+    """Take over what the card at `path` says of the field network that stays in its folder."""
+    if not path.is_file():
+        return
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if before.get("format") == FORMAT and "field" in before["calibration"]:
+        entry["files"] |= {name: file for name, file in before["files"].items() if name.startswith("fields.")}
+        entry["fields"], entry["calibration"]["field"] = before["fields"], before["calibration"]["field"]
+
+
+def move_in(stage: Path, out: Path) -> None:
     """Replace what `out` holds file by file, the card last: nothing else that lies there is touched.
 
     A mix, should the machine stop in between, is one that the watcher refuses for its hashes.

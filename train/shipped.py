@@ -4,17 +4,17 @@ MNIST as it is would promise too much for real paper, and paper as bad as we can
 the promise has to hold on both, each by itself. On worn paper, though, with its neighbours, ruled lines, faint pens and
 things that are no digits, some crops cannot be read by anybody: less than `FLOOR` is not asked of it.
 
-Each image is rendered several times, since a small error takes many crops to show. Renderings of one image are
-independent given the image, so the binomial test is exact for new scans of these writings (for unequal chances it is on
-the safe side: Hoeffding, "On the distribution of the number of successes", 1956), but says less of other writers.
+Worn paper gets each image once, so that the crops are independent and the binomial test is exact for other writings.
+Of clean scans a small error takes more to show than there are images: they get each several times. Scans of one writing
+nearly always go the same way, so what is promised of them is promised for new scans of these writings; what they show
+of others is told by `watcher.calibration.Trial.beyond`, in the log and by `check`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from train import calibration, card, export, plots
@@ -23,9 +23,9 @@ from train.judge import judge
 from train.mnist import DataError
 from train.pool import NONE, SLICE, Samples, Task, in_processes, render_slice
 from train.recipes import RECIPES
+from train.scans import scan_slice
 from watcher.calibration import Calibration
 from watcher.model import SERVES
-from watcher.normalise import normalise
 from watcher.reading import rank
 
 if TYPE_CHECKING:
@@ -34,17 +34,23 @@ if TYPE_CHECKING:
 
     from train.calibration import Right, Scores
     from train.mnist import Images, Labels, Mnist
-    from watcher.normalise import Page
 
 SEED = 2000
-SCANS, WORN = 10, 4  # renderings of each image, clean and on worn paper
+SCANS, WORN = 10, 1  # renderings of each image, clean and on worn paper
 FLOOR = 0.01  # share of wrong values below which worn paper is not asked to go
 NOTHINGS = 0.2  # crops of no digit for each image on worn paper, before those that look like one are dropped
 SHOWN_RATES = 0.001, 0.01  # of error, marked in the risk-coverage plot
 LOOKS = 0.75  # so likely a digit to a plain network: not to be called none
-AS_IT_IS = 0.25  # of the clean scans: the image itself, bright on black
-Tried = tuple[str, float, "Scores", "Right"]
-"""What crops they are in words, the least error asked of them, their scores, and whether they were read right."""
+
+
+class Tried(NamedTuple):
+    """What became of some crops."""
+
+    on: str  # what they are, in words
+    floor: float  # the least error that is asked of them
+    scores: Scores
+    right: Right
+    writings: int = 0  # of which they are several scans each
 
 
 def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) -> dict[str, Any]:
@@ -60,22 +66,22 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     images, labels = mnist.train_images[held_back], mnist.train_labels[held_back]
     name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
     if recipe.rendered:
-        say(f"putting {name} on paper, {SCANS} times clean and {WORN} times worn, to calibrate with")
+        say(f"putting {name} on paper, {SCANS} times clean and {WORN} time worn, to calibrate with")
         looks_like = judge(mnist.train_images[~held_back], mnist.train_labels[~held_back])
         clean = in_processes(scan_slice, _tasks(images, labels, SCANS, 0.0))
         worn = _without_digits_in_none(in_processes(render_slice, _tasks(images, labels, WORN, NOTHINGS)), looks_like)
         none = float((worn.classes == NONE).mean())
         kinds = [
-            (f"{len(clean.images):,} clean scans of {name}", 0.0, clean),
-            (f"{len(worn.images):,} crops of worn paper with {name}, {none:.0%} of no digit", FLOOR, worn),
+            (clean, f"{len(clean.images):,} clean scans of {name}", 0.0, len(images)),
+            (worn, f"{len(worn.images):,} crops of worn paper with {name}, {none:.0%} of no digit", FLOOR, 0),
         ]
     else:
-        kinds = [(name, 0.0, Samples(images, labels, np.zeros(len(images), np.bool_)))]
-    tried: list[Tried] = []
-    for on, floor, samples in kinds:
+        kinds = [(Samples(images, labels, np.zeros(len(images), np.bool_)), name, 0.0, 0)]
+    tried = []
+    for samples, on, floor, writings in kinds:
         probabilities = export.predict(folder / SERVES, as_inputs(samples.images))
         scores, right = judged(probabilities, entry["classes"], samples.classes)
-        tried.append((on, floor, scores, right))
+        tried.append(Tried(on, floor, scores, right, writings))
     entry["calibration"]["digit"] = digit = made_of(tried)
     card.write(folder / card.NAME, entry)
     draw(folder, "digit", digit, tried)
@@ -96,20 +102,18 @@ def judged(probabilities: export.Probabilities, classes: Sequence[str], labels: 
 
 def made_of(tried: Sequence[Tried]) -> dict[str, Any]:
     """A calibration as the card holds it."""
-    scores, right = np.concatenate([one[2] for one in tried]), np.concatenate([one[3] for one in tried])
-    return {
-        "map": calibration.platt(scores, right),
-        "trials": [calibration.trial(on, scores, right, floor) for on, floor, scores, right in tried],
-    }
+    scores, right = np.concatenate([one.scores for one in tried]), np.concatenate([one.right for one in tried])
+    trials = [calibration.trial(one.on, one.scores, one.right, one.floor, one.writings) for one in tried]
+    return {"map": calibration.platt(scores, right), "trials": trials}
 
 
 def draw(folder: Path, kind: str, entry: dict[str, Any], tried: Sequence[Tried]) -> None:
     """Draw the reliability diagram and the risk-coverage curve of a calibration into `folder`."""
     read = Calibration.of(entry)
     lines = {}
-    for on, _, scores, right in tried:
-        confidence = np.array([read.probability(score) for score in scores.tolist()])
-        lines[on] = confidence, right
+    for one in tried:
+        confidence = np.array([read.probability(score) for score in one.scores.tolist()])
+        lines[one.on] = confidence, one.right
     plots.save(plots.reliability(lines, f"Confidence and accuracy · {kind}"), folder / f"reliability-{kind}.png")
     marks = {
         on: {rate: calibration.accepted_at(*line, read.threshold(rate)) for rate in SHOWN_RATES}
@@ -117,30 +121,6 @@ def draw(folder: Path, kind: str, entry: dict[str, Any], tried: Sequence[Tried])
     }
     figure = plots.risk_coverage(lines, marks, f"What is given up for fewer errors · {kind}")
     plots.save(figure, folder / f"risk-coverage-{kind}.png")
-
-
-def scan_slice(task: Task) -> Samples:
-    """Take back each image of a slice once, as it is or as a clean scan of it; what is found is kept."""
-    cv2.setNumThreads(1)  # there is a process for each processor
-    found = []
-    for index, image in enumerate(task.images):
-        rng = np.random.default_rng([*task.seed, index])
-        ink = normalise(image if rng.random() < AS_IT_IS else scan(image, rng))
-        found.append(None if ink is None else np.rint(ink.image * 255).astype(np.uint8))
-    kept = [index for index, image in enumerate(found) if image is not None]
-    shown = np.array([found[index] for index in kept], np.uint8).reshape(-1, 28, 28)
-    return Samples(shown, task.labels[kept], np.zeros(len(kept), np.bool_))
-
-
-def scan(image: Images, rng: np.random.Generator) -> Page:
-    """A digit of MNIST as a good scanner gives it: dark on light, as large as a crop is, hardly soft, hardly noisy."""
-    margins = rng.integers(0, 10, (2, 2)).tolist()
-    side = rng.uniform(2, 6)
-    large = cv2.resize(np.pad(image, margins), None, fx=side, fy=side, interpolation=cv2.INTER_CUBIC)
-    paper, ink = rng.uniform(215, 255), rng.uniform(10, 100)
-    page = paper - (paper - ink) * large.astype(np.float32) / 255
-    page = page + rng.uniform(0, 4) * rng.standard_normal(page.shape, np.float32)
-    return np.clip(np.rint(page), 0, 255).astype(np.uint8)
 
 
 def _tasks(images: Images, labels: Labels, passes: int, nothings: float) -> list[Task]:

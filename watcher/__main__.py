@@ -8,6 +8,7 @@ import difflib
 import faulthandler
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -50,11 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         logs.set_up(getattr(arguments, "log_json", False))
         path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
-        return int(arguments.command(config.load(path), arguments))
+        code = int(arguments.command(config.load(path), arguments))
+        sys.stdout.flush()
+        return code
     except DigitdropError as error:
         for line in str(error).splitlines():
             print(f"{logs.prefix(logging.ERROR)}digitdrop: {line}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read what we print has had enough: `digitdrop status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(
             f"{logs.prefix(logging.ERROR)}digitdrop: {error.filename or 'the system'}: {error.strerror or error}",

@@ -28,6 +28,7 @@ class Trial:
     size: int  # how many
     floor: float  # the least error that is asked of them: for crops so bad that less cannot be had
     curve: tuple[tuple[float, int, int], ...]  # raw score, falling; crops that reach it; wrong ones among them
+    writings: int = 0  # of which the crops are several scans each; 0: each crop is a writing of its own
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Trial:
@@ -37,10 +38,11 @@ class Trial:
             size=int(entry["size"]),
             floor=float(entry["floor"]),
             curve=tuple((float(score), int(reached), int(wrong)) for score, reached, wrong in entry["curve"]),
+            writings=int(entry.get("writings", 0)),
         )
         counted = all(0 <= wrong <= reached <= made.size for _, reached, wrong in made.curve)
         falling = all(a > b and n <= m for (a, n, _), (b, m, _) in pairwise(made.curve))
-        if not (made.curve and counted and falling and 0 <= made.floor < 1):
+        if not (made.curve and counted and falling and 0 <= made.floor < 1 and 0 <= made.writings <= made.size):
             raise ValueError("counts that make no sense")
         return made
 
@@ -51,6 +53,10 @@ class Trial:
         exact binomial test, and the first that fails ends it, so that no correction for the number of steps is due.
         Where it starts depends on how many crops reach a score, never on which of them are wrong. Infinite where
         the crops are too few, or too often wrong, to support the promise.
+
+        Several scans of one writing are independent given the writing, so for new scans of these writings the test is
+        on the safe side (Hoeffding, "On the distribution of the number of successes", 1956). For other writings see
+        `beyond`.
         """
         rate = max(max_error, self.floor)
         total = self.curve[-1][1]
@@ -63,6 +69,17 @@ class Trial:
                 break
             lowest = score
         return lowest
+
+    def beyond(self, max_error: float) -> float:
+        """The error that is shown, at 95% confidence, for other writings than these, where `start` puts the threshold.
+
+        All scans of one writing count as one, as if they always went the same way, which is nearly so.
+        """
+        if not self.writings:
+            return max(max_error, self.floor)
+        start, share = self.start(max_error), self.writings / self.size
+        reached, wrong = next((n, e) for score, n, e in self.curve if score <= start)
+        return bound(math.ceil(share * wrong), int(share * reached))
 
     def missing(self, max_error: float) -> int | None:
         """How many labelled crops more would support `max_error`, if they went as these; None: no number of them."""
@@ -116,9 +133,13 @@ class Calibration:
         return self.probability(start) if math.isfinite(start) else math.inf
 
     def caveat(self, max_error: float) -> str:
-        """On what less than `max_error` cannot be asked for, in one line; empty where it holds on all trials."""
+        """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
         worse = [f"at most {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
-        return f"accept.max_error {max_error:g} is promised, but {', '.join(worse)}" if worse else ""
+        for trial in self.trials:
+            beyond = trial.beyond(max_error) if trial.floor <= max_error else 0.0
+            if beyond > max_error:
+                worse.append(f"at most {beyond:.2%} on other writings than those of {trial.on}")
+        return f"accept.max_error {max_error:g} is promised, but {' and '.join(worse)}" if worse else ""
 
     def shortfall(self, max_error: float) -> str:
         """Why nothing can be accepted at `max_error`, in one line; empty where something can."""
@@ -150,6 +171,18 @@ def binomial_tail(errors: int, trials: int, rate: float) -> float:
 def shown(errors: int, trials: int, rate: float) -> bool:
     """Whether so many errors show, at 95% confidence, that at most `rate` are wrong (exact binomial test)."""
     return errors <= trials * rate and binomial_tail(errors, trials, rate) <= 1 - CONFIDENCE
+
+
+def bound(errors: int, trials: int) -> float:
+    """The least rate that so many errors show, at 95% confidence, to be an upper bound (Clopper and Pearson 1934)."""
+    low, high = errors / max(trials, 1), 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        if trials and shown(errors, trials, middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def log_odds(probability: float) -> float:

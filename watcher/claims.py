@@ -155,6 +155,7 @@ class Claims:
                 os.close(lock)
                 continue
             os.write(lock, self._where())
+            os.fsync(lock)
             self.id, self.locks[name] = name, lock
             return
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from watcher.errors import ConfigError
+from watcher.fields import Rule  # noqa: TC001 - pydantic looks it up
 
 Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -63,6 +64,7 @@ class Settings(_Section):
     limits: Limits = Limits()
     keep_days: Annotated[float, Field(gt=0, le=36500)] | None = None
     metrics: Annotated[Path, Field(strict=False)] | None = None
+    fields: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
 
 
 def load(path: Path | None) -> Settings:
@@ -112,7 +114,7 @@ def _check_folders(settings: Settings) -> None:
 def _explain(problem: object) -> str:
     """One line for one of pydantic's errors: the key, its value, and what it should be."""
     assert isinstance(problem, dict)
-    key = ".".join(str(part) for part in problem["loc"])
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])[1:]
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
@@ -120,16 +122,23 @@ def _explain(problem: object) -> str:
         return f"unknown key {key!r}; {hint}"
     if problem["type"] == "model_type":
         return f"{key} is {problem['input']!r}: should hold keys of its own: {', '.join(_keys(problem['loc']))}"
+    if problem["type"] == "missing":
+        return f"{key} is missing; an entry of its list holds {', '.join(_keys(problem['loc'][:-1]))}"
+    if problem["type"] == "tuple_type":
+        return f"{key} is {problem['input']!r}: should be a list"
     if problem["type"] == "path_type":
         return f"{key} is {problem['input']!r}: should be the path of a folder"
-    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+    return f"{key} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Settings
     for name in section:
-        inner = model.model_fields[str(name)].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        model = inner
+        if isinstance(name, str):  # a number counts the entries of a list
+            inner = model.model_fields[name].annotation
+            inner = get_args(inner)[0] if get_origin(inner) is tuple else inner
+            assert isinstance(inner, type)
+            assert issubclass(inner, BaseModel)
+            model = inner
     return list(model.model_fields)

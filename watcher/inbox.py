@@ -274,7 +274,9 @@ def scan(root: Path) -> Look:
                 continue
             name = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                folders.append((name, entry.inode()))
+                with suppress(FileNotFoundError):
+                    # Not entry.inode(), which of a mount point is the one beneath the mount.
+                    folders.append((name, entry.stat(follow_symlinks=False).st_ino))
             elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
                 other += 1
             else:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from watcher import line
 from watcher.calibration import Calibration
+from watcher.decoding import BLANK
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from watcher.calibration import Kind
 
 SERVES = "digits.tflite"
+FIELDS = "fields.tflite"
 FORMAT = 2  # of the card
+STRIDE = 4  # pixels: a line's width is brought to a multiple of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,11 @@ class Card:
     """What is known of a saved network: the contract between who trained it and who serves it."""
 
     file: Path  # the network itself
-    name: str  # as in the rows: the recipe and the start of the file's SHA-256
+    name: str  # as in the rows: the recipe and the start of each network's SHA-256
     classes: tuple[str, ...]
     digit: Calibration
     field: Calibration | None  # None: no network that reads fields
+    field_file: Path | None = None  # that network
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -66,16 +71,22 @@ def read_card(model: Path) -> Card:
         if card["format"] != FORMAT:
             raise ValueError(f"format {card['format']}, this program reads {FORMAT}")
         file = folder / (model.name if keras else SERVES)
-        expected = str(card["files"][file.name]["sha256"])
-        actual = hashlib.sha256(file.read_bytes()).hexdigest()
+        has_fields = "field" in card["calibration"]
+        field_file = folder / (FIELDS if not keras else FIELDS.replace(".tflite", ".keras")) if has_fields else None
+        files = [file] + ([field_file] if field_file else [])
+        expected = [str(card["files"][one.name]["sha256"]) for one in files]
+        actual = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
         read = Card(
             file=file,
-            name=f"{card['recipe']}-{actual[:8]}",
+            name="-".join([str(card["recipe"]), *(sha256[:8] for sha256 in actual)]),
             classes=tuple(str(name) for name in card["classes"]),
             digit=Calibration.of(card["calibration"]["digit"]),
-            field=Calibration.of(card["calibration"]["field"]) if "field" in card["calibration"] else None,
+            field=Calibration.of(card["calibration"]["field"]) if has_fields else None,
+            field_file=field_file,
         )
-        normaliser = int(card["normaliser"])
+        made_for = [("normaliser", int(card["normaliser"]), VERSION)]
+        if has_fields:
+            made_for.append(("line normaliser", int(card["fields"]["normaliser"]), line.VERSION))
     except OSError as error:
         raise ModelError(
             f"model: {error.filename}: {error.strerror}; "
@@ -85,16 +96,18 @@ def read_card(model: Path) -> Card:
         raise ModelError(
             f"model: {path} is not a model card ({error!r}); make the model again with 'make train'"
         ) from error
-    if actual != expected:
-        raise ModelError(
-            f"model: {file} has SHA-256 {actual[:12]}…, its card says {expected[:12]}…; "
-            "put back the file that belongs to the card, or train again"
-        )
-    if normaliser != VERSION:
-        raise ModelError(
-            f"model: {file} was trained for normaliser {normaliser}, this program has {VERSION}; "
-            "train again with 'make train'"
-        )
+    for one, is_, should in zip(files, actual, expected, strict=True):
+        if is_ != should:
+            raise ModelError(
+                f"model: {one} has SHA-256 {is_[:12]}…, its card says {should[:12]}…; "
+                "put back the file that belongs to the card, or train again"
+            )
+    for (what, trained, serves), one in zip(made_for, files, strict=True):
+        if trained != serves:
+            raise ModelError(
+                f"model: {one} was trained for {what} {trained}, this program has {serves}; "
+                "train again with 'make train'"
+            )
     return read
 
 
@@ -123,6 +136,32 @@ def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.
         return raw(images[..., None])
 
     return card, predict
+
+
+def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+    """The function that reads along a line: (HEIGHT, width) in [0, 1] → probabilities (steps, 11).
+
+    None where the model has no network for fields. Raises ModelError.
+    """
+    if card.field is None or card.field_file is None:
+        return None
+    try:
+        raw = _keras(card.field_file) if card.field_file.suffix == ".keras" else _litert(card.field_file)
+        classes = raw(np.zeros((1, line.HEIGHT, 64, 1), np.float32)).shape[-1]
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"model: {card.field_file} is no network that can be run ({error}); make the model again with 'make train'"
+        ) from error
+    if classes != BLANK + 1:
+        raise ModelError(f"model: {card.field_file} has {classes} outputs, a network for fields has {BLANK + 1}")
+
+    def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Alone, and as wide as it is: what a line says does not depend on which others it came with.
+        wide = np.pad(image, ((0, 0), (0, -image.shape[1] % STRIDE)))
+        said: NDArray[np.float32] = raw(wide[np.newaxis, :, :, np.newaxis])[0]
+        return said
+
+    return read
 
 
 def _litert(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

@@ -68,7 +68,6 @@ class Outbox:
             sync_tree(stage, self.beat)
             sync(self.staging)
             sync(self.root)
-        self.place.check()
         if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
             raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
         batch.decide(durable)

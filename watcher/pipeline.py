@@ -5,12 +5,14 @@ It knows nothing of inbox and outbox, so that the workers, `read` and `train eva
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
+import math
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,11 @@ import numpy as np
 
 from watcher import model
 from watcher.decode import decode
+from watcher.decoding import candidates
+from watcher.fields import rule_for
+from watcher.line import normalise_line
 from watcher.normalise import normalise
-from watcher.reading import Reading, audited, blank, failed, read_digit
+from watcher.reading import WIDE, Reading, audited, blank, failed, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 
     from watcher.config import Settings
     from watcher.decode import Page
+    from watcher.fields import Rule
+    from watcher.line import Line
     from watcher.normalise import Ink
     from watcher.thumbnail import Painter
 
@@ -45,10 +52,23 @@ class Sheet:
     sha256: str
     stamp: tuple[int, int]
     pixels: Page | None = None
+    rule: Rule | None = None
+    line: Line | None = None
+    field: Reading | None = None  # what it says if it is a field
     ink: Ink | None = None
     reading: Reading | None = None
     detail: str = ""
-    milliseconds: dict[str, float] = field(default_factory=dict)
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the page is wider than a crop of one digit."""
+        return self.pixels is not None and self.pixels.shape[1] >= WIDE * self.pixels.shape[0]
+
+    @property
+    def seen(self) -> Ink | Line | None:
+        """What the network saw whose reading it is."""
+        return self.line if self.reading is not None and self.reading.kind == "field" else self.ink
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -66,6 +86,8 @@ class Reader:
         cv2.setNumThreads(1)
         self.settings = settings
         self.card, self.predict = model.load(settings.model)
+        self.read_line = model.load_fields(self.card)
+        self.field_threshold = self.card.field.threshold(settings.accept.max_error) if self.card.field else math.inf
         self.threshold = self.card.digit.threshold(settings.accept.max_error)
         self.doubts = self.card.doubts(settings.accept.max_error)
 
@@ -111,12 +133,33 @@ class Reader:
                 sheet.reading, sheet.detail = failed(page.reason), page.detail
             else:
                 sheet.pixels = page
-                with sheet.timed("normalise"):
-                    sheet.ink = normalise(page)
-                if sheet.ink is None:
-                    sheet.reading = blank()
+                sheet.rule = rule_for(job.name, self.settings.fields)
+                self._read_field(sheet, page)
+                if sheet.reading is None:
+                    with sheet.timed("normalise"):
+                        sheet.ink = normalise(page)
+                    if sheet.ink is None:
+                        sheet.reading = blank()
             yield sheet
             start = time.perf_counter()
+
+    def _read_field(self, sheet: Sheet, page: Page) -> None:
+        """Read a page as a line of digits; it has its reading where it can be nothing else, else a candidate for it."""
+        rule = sheet.rule
+        if self.read_line is None or (rule and rule.is_digit):
+            return
+        with sheet.timed("line"):
+            sheet.line = normalise_line(page)
+        if sheet.line is None:
+            return
+        with sheet.timed("read"):
+            steps = self.read_line(sheet.line.image)
+            found = candidates(steps)
+            if found[0].value or (rule and rule.least > 1):
+                judge = self.card.calibration("field")
+                sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
+        if sheet.field and ((rule and rule.least > 1) or (sheet.is_wide and len(sheet.field.value) > 1)):
+            sheet.reading = sheet.field
 
     def _finish(self, sheets: Sequence[Sheet], pictures: Path | None) -> list[Row]:
         self._predict([sheet for sheet in sheets if sheet.ink is not None])
@@ -131,7 +174,11 @@ class Reader:
         share = (time.perf_counter() - start) * 1000 / len(sheets)
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
-            sheet.reading = read_digit(row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold)
+            digit = read_digit(
+                row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold, rule=sheet.rule
+            )
+            assert sheet.pixels is not None
+            sheet.reading = of_two(digit, sheet.field, sheet.pixels.shape) if sheet.field else digit
             sheet.milliseconds["predict"] = share
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
@@ -144,7 +191,7 @@ class Reader:
                 name = thumbnail_name(sheet.job.name, sheet.page)
                 write(
                     pictures / name,
-                    self.painter.thumbnail(sheet.pixels, sheet.ink, reading, escape(sheet.job.name)),
+                    self.painter.thumbnail(sheet.pixels, sheet.seen, reading, escape(sheet.job.name)),
                 )
             if pictures is not None and self.settings.contact_sheet:
                 tile = self.painter.tile(sheet.pixels)
@@ -159,6 +206,7 @@ class Reader:
             height=height,
             thumbnail=name,
             read_at=now(),
+            field=sheet.rule.name if sheet.rule else "",
             detail=sheet.detail,
             milliseconds=sheet.milliseconds,
             tile=tile,

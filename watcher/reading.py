@@ -7,10 +7,20 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from watcher.decoding import Candidate, spots, substitutions
+from watcher.fields import steer
+from watcher.line import boxes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from watcher.calibration import Calibration, Kind
+    from watcher.decoding import Spot
+    from watcher.fields import Rule
+    from watcher.line import Line
 
 Status = Literal["accepted", "review", "blank", "failed"]
 Box = tuple[int, int, int, int]
@@ -44,6 +54,9 @@ class Reading:
 NONE = "none"  # the class of what is no digit
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
+WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
+FILLS = 0.45  # of a page's width: a digit that it was cut for is broader
+LIKELY, SURE = 0.5, 0.9  # of a field where a digit was found
 
 
 def rank(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[list[tuple[str, float]], float, float]:
@@ -58,27 +71,108 @@ def rank(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[list[t
 
 
 def read_digit(
-    probabilities: Sequence[float], classes: Sequence[str], box: Box, calibration: Calibration, threshold: float
+    probabilities: Sequence[float],
+    classes: Sequence[str],
+    box: Box,
+    calibration: Calibration,
+    threshold: float,
+    *,
+    rule: Rule | None = None,
 ) -> Reading:
     """Judge one digit by a network's probabilities, one for each of `classes`.
 
-    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review.
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
+    digit that `rule` put in the place of a likelier one is for review, however sure it is.
     """
     ranked, none, score = rank(probabilities, classes)
-    value, likeliest = ranked[0]
-    confidence = calibration.probability(score)
-    shared = (1 - confidence) / math.fsum([none, *(p for _, p in ranked[1:])])  # in the network's own proportions
-    digit = Digit(value, confidence, box, tuple((other, p * shared) for other, p in ranked[1 : 1 + ALTERNATIVES]))
-    accepted = confidence >= threshold
+    best, why, alternative = steer([Candidate(value, math.log(p)) for value, p in ranked], rule)
+    rest = math.fsum([none, *(p for _, p in ranked[1:])])
+    sure = calibration.probability(score)
+    shares = {value: p * (1 - sure) / rest for value, p in ranked[1:]}  # in the network's own proportions
+    shares[ranked[0][0]] = sure
+    confidence = shares.pop(best.value)
+    digit = Digit(best.value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
+    accepted = not why and confidence >= threshold
     return Reading(
         status="accepted" if accepted else "review",
-        value=value,
+        value=best.value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else "not_digits" if none > likeliest else "low_confidence",
-        alternative=ranked[1][0],
-        score=score,
+        reason="" if accepted else why or ("not_digits" if none > ranked[0][1] else "low_confidence"),
+        alternative=alternative,
+        score=None if why else score,
     )
+
+
+def read_field(
+    steps: NDArray[np.float32],
+    found: list[Candidate],
+    line: Line,
+    calibration: Calibration,
+    threshold: float,
+    *,
+    rule: Rule | None = None,
+) -> Reading:
+    """Judge a field by what the network says along its line: (steps, 11) probabilities, and the values found in them.
+
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
+    value that `rule` put in the place of a likelier one is for review, however sure it is.
+    """
+    best, why, alternative = steer(found, rule)
+    if why and why != "wrong_length" and best is found[0]:
+        best, why, alternative = steer([*found, *substitutions(steps, found)], rule)
+    if not best.value:
+        return Reading("review", reason=why or "not_digits", alternative=alternative, kind="field")
+    score = score_of(best)
+    confidence = calibration.probability(score)
+    accepted = not why and confidence >= threshold
+    stands = spots(steps, best.value)
+    places = boxes(line, [(spot.first / len(steps), (spot.last + 1) / len(steps)) for spot in stands])
+    digits = [_digit(value, spot, box) for value, spot, box in zip(best.value, stands, places, strict=True)]
+    return Reading(
+        status="accepted" if accepted else "review",
+        value=best.value,
+        confidence=confidence,
+        digits=tuple(digits),
+        reason="" if accepted else why or "low_confidence",
+        alternative=alternative,
+        kind="field",
+        score=None if why else score,
+    )
+
+
+def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
+    """Decide whether a page of some shape shows a digit or a field, by what either network makes of it.
+
+    What stands beside a digit in a tight crop may look like more digits, so there a field has to be the surer one; and
+    where it stays a digit against a likely field, it is for review. On a wide page, the digit network may have seen
+    what is left of boxes.
+    """
+    height, width = shape[:2]
+    wide = width >= WIDE * height
+    if len(field.value) < 2:
+        return field if wide and field.value and field.value != digit.value else digit
+    apart = digit.digits[0].box[2] < FILLS * width
+    if wide or (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
+        return field
+    if field.confidence < LIKELY and not apart:
+        return digit
+    return replace(digit, status="review", reason=digit.reason or "low_confidence", alternative=field.value, score=None)
+
+
+def score_of(best: Candidate) -> float:
+    """The raw score of a field: the log-odds of its value against all others."""
+    return best.score - math.log(max(-math.expm1(min(best.score, 0.0)), TINY))
+
+
+def _digit(value: str, spot: Spot, box: Box) -> Digit:
+    shares = {str(other): share for other, share in enumerate(spot.odds)}
+    confidence = shares.pop(value)
+    return Digit(value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
+
+
+def _share(item: tuple[str, float]) -> float:
+    return -item[1]
 
 
 def audited(reading: Reading, sha256: str, page: int, share: float) -> Reading:

@@ -239,9 +239,12 @@ def notify(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.connect("\0" + address[1:] if address.startswith("@") else address)
-        channel.sendall(message.encode())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as channel:
+        try:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendall(message.encode())
+        except OSError as error:  # one that does not listen must not hold up the work; it is told again in a moment
+            log.debug("the service manager does not listen: %s", error.strerror)
 
 
 def states(inbox: Path) -> list[State]:
@@ -277,10 +280,10 @@ def describe(state: State, at: float) -> str:
         ("inbox", state.inbox),
         ("", f"{state.waiting:,} waiting{first}"),
         *[("", f"{count:,} of them {why}") for why, count in sorted(state.held.items())],
-        *([("", f"{state.other:,} files left alone, no scans by their names")] if state.other else []),
-        ("in flight", f"{state.in_flight:,} scans"),
+        *([("", f"{_count(state.other, 'file')} left alone, by name no scan")] if state.other else []),
+        ("in flight", _count(state.in_flight, "scan")),
         ("outbox", state.outbox),
-        ("", f"{state.deliveries:,} deliveries, {state.scans:,} scans{last}"),
+        ("", f"{_count(state.deliveries, 'delivery', 'deliveries')}, {_count(state.scans, 'scan')}{last}"),
         *_table(state.rows, ("accepted", "review", "blank", "failed"), "rows"),
         *_table(state.reasons, sorted(state.reasons, key=lambda reason: -state.reasons[reason]), "why not"),
     ]
@@ -307,6 +310,10 @@ def version() -> str:
         return metadata.version("digitdrop")
     except metadata.PackageNotFoundError:  # run from a folder that was never installed
         return "unknown"
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def _table(counts: Mapping[str, int], names: Sequence[str], title: str) -> list[tuple[str, str]]:

@@ -27,6 +27,7 @@ from watcher.png import to_png
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from watcher.line import Line
     from watcher.normalise import Ink, Page
     from watcher.reading import Box, Digit, Reading, Status
 
@@ -133,7 +134,7 @@ class Painter:
         self._type = _Type()
         self._card = _Canvas(WIDTH, HEIGHT, self._type)
 
-    def thumbnail(self, page: Page | None, ink: Ink | None, reading: Reading, name: str) -> bytes:
+    def thumbnail(self, page: Page | None, ink: Ink | Line | None, reading: Reading, name: str) -> bytes:
         """Draw a page, what the network saw of it and what was read, as a PNG of 360×180 pixels.
 
         `page` None is a file that could not be decoded; `ink` None a page with nothing written on it. `name` may
@@ -184,14 +185,14 @@ def _is_wide(page: Page, reading: Reading) -> bool:
     return width >= 2 * height or len(reading.value) > 4
 
 
-def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | None, reading: Reading) -> None:
+def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw crop left, verdict right: for single digits and the like."""
     left, right = 170, WIDTH - 12
     _draw_crop(card, (18, 12, 138, 140), page, ink, reading)
     _draw_status(card, left, 12, reading.status)
     space = right - left
     if ink is not None:
-        _draw_view(card, right - 58, 12, 58, ink)
+        _draw_view(card, right, 12, 58, ink)
         card.write(right - 29, 81, "as seen", 8.5, _QUIET, align="centre")
         space -= 58 + 8
     if reading.value:
@@ -201,13 +202,12 @@ def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | None, reading: Rea
     _draw_reason(card, left, 150 if reading.value else 54, right - left, reading)
 
 
-def _draw_below(card: _Canvas, page: Page, ink: Ink | None, reading: Reading) -> None:
+def _draw_below(card: _Canvas, page: Page, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw crop on top, verdict below: for fields of several digits."""
     left, right = 18, WIDTH - 12
     _draw_crop(card, (left, 12, right - left, 74), page, ink, reading)
     if ink is not None:
-        _draw_view(card, right - 58, 94, 58, ink)
-        right -= 58 + 10
+        right -= _draw_view(card, right, 94, 58, ink) + 10
     pill = _draw_status(card, right, 94, reading.status, align="right")
     if reading.value:
         text = printable(reading.value)
@@ -218,14 +218,14 @@ def _draw_below(card: _Canvas, page: Page, ink: Ink | None, reading: Reading) ->
     _draw_confidence(card, left, 144, right - left, reading)
 
 
-def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | None, reading: Reading) -> None:
+def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw the page in the middle of `panel` with its ink outlined, each digit's where there are several."""
     card.fill(panel, _PANEL, radius=3)
     left, top, width, height = panel
     if page is None:
         _draw_broken(card, left + width / 2, top + height / 2)
         return
-    several = len(reading.digits) > 1
+    several = len(reading.digits) > 1 or (reading.kind == "field" and bool(reading.digits))
     caption = 16 if several else 0
     picture = _fit(page, width - 8, height - 8 - caption)
     high, wide = picture.shape[:2]
@@ -286,11 +286,19 @@ def _draw_status(card: _Canvas, x: int, y: int, status: Status, *, align: Align 
     return width
 
 
-def _draw_view(card: _Canvas, x: int, y: int, side: int, ink: Ink) -> None:
-    """Draw the network's input, square pixels and light on dark as the network has it."""
+def _draw_view(card: _Canvas, right: int, y: int, side: int, ink: Ink | Line) -> int:
+    """Draw the network's input at the left of `right`, light on dark as the network has it; returns its width.
+
+    A digit shows its square pixels; a line is fitted into twice the width.
+    """
     seen = (255 - 0.86 * 255 * (1 - np.clip(ink.image, 0, 1))).astype(np.uint8)
-    large = cv2.resize(seen, (side, side), interpolation=cv2.INTER_NEAREST)
-    card.picture(x, y, _as_page(np.asarray(large, np.uint8)))
+    high, wide = seen.shape
+    scale = min(side / high, 2 * side / wide)
+    size = max(1, round(wide * scale)), max(1, round(high * scale))
+    how = cv2.INTER_NEAREST if high == wide else cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    large = cv2.resize(seen, size, interpolation=how)
+    card.picture(right - size[0], y, _as_page(np.asarray(large, np.uint8)))
+    return int(size[0])
 
 
 def _draw_confidence(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:

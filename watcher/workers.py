@@ -131,7 +131,7 @@ class Workers:
         A scan that ends its worker becomes a failed row; the rest of its slice is read again. Raises OSError where the
         environment is at fault, Stopped when told to stop.
         """
-        tasks = deque(Slice(part, pictures) for part in _slices(jobs, len(self.workers)))
+        tasks = deque(Slice(part, pictures) for part in _slices(jobs, worker_count(self.settings)))
         rows: dict[str, list[Row]] = {}
         left = len(jobs)
 
@@ -219,7 +219,8 @@ class Workers:
             text = f"a worker process ended at its start with {death}: {words or 'no word'}"
             # What served once will serve again, once the system has what it takes.
             raise OSError(errno.EAGAIN, text, "workers") if self.model else DigitdropError(text)
-        reason = "timed_out" if -code in {signal.SIGALRM, signal.SIGPROF} else "crashed_decoder"
+        late = -code in {signal.SIGALRM, signal.SIGPROF} or time.monotonic() > worker.deadline
+        reason = "timed_out" if late else "crashed_decoder"
         return Broken(index, Fault(reason, f"the worker ended with {death}. {words}".strip()))
 
     def _remove(self, worker: Worker) -> int:

@@ -1,0 +1,111 @@
+"""Measure the reading of fields: its cost on one core, and the share of strings of MNIST's test digits read right.
+
+python -m benchmarks.fields --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from train import mnist
+from train.calibration import wilson
+from train.fields import GAPS, field, plain
+from watcher.decoding import candidates
+from watcher.line import normalise_line
+from watcher.model import load_fields, read_card
+from watcher.reading import read_field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from train.mnist import Mnist
+    from watcher.calibration import Calibration
+
+ROOT = Path(__file__).parent.parent
+SEED = 7
+
+
+def main() -> int:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.fields", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder with MNIST's four IDX files (default: the user's cache)")
+    parser.add_argument("--model", type=Path, default=ROOT / "model", help="model to measure (default: model)")
+    parser.add_argument("--strings", type=int, default=1000, help="strings of each kind (default: 1000)")
+    parser.add_argument("--fields", type=int, default=200, help="fields to time (default: 200)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    data = mnist.load(arguments.data, Path.home() / ".cache" / "digitdrop" / "mnist")
+    card = read_card(arguments.model)
+    read = load_fields(card)
+    if read is None or card.field is None:
+        print(f"{arguments.model} has no network for fields", file=sys.stderr)
+        return 1
+    right_of = strings(data, read, arguments.strings)
+    spent = times(data, read, card.field, arguments.fields)
+    if arguments.json:
+        print(json.dumps({"strings": right_of, "milliseconds": spent}, indent=1))
+        return 0
+    for name, (right, size) in right_of.items():
+        low, high = wilson(right, size)
+        print(f"{name:<10}{right / size:>8.2%} of {size:,} strings right   {low:.1%} to {high:.1%}")
+    for name, (median, most) in spent.items():
+        print(f"{name:<10}{median:>8.2f} ms a field, 95% within {most:.2f} ms")
+    return 0
+
+
+def strings(
+    data: Mnist, read: Callable[[NDArray[np.float32]], NDArray[np.float32]], count: int
+) -> dict[str, tuple[int, int]]:
+    """How many strings of 2 to 7 test digits are right, by the paper between them."""
+    found = {}
+    for name, gap in GAPS.items():
+        right = 0
+        for index in range(count):
+            rng = np.random.default_rng([SEED, index])
+            page, value = plain(data.test_images, data.test_labels, int(rng.integers(2, 8)), rng, gap)
+            line = normalise_line(page)
+            right += line is not None and candidates(read(line.image))[0].value == value
+        found[name] = right, count
+    return found
+
+
+def times(
+    data: Mnist,
+    read: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    calibration: Calibration,
+    count: int,
+) -> dict[str, tuple[float, float]]:
+    """The median and the 95th percentile of what each step takes for made fields, in milliseconds."""
+    spent: dict[str, list[float]] = {"line": [], "network": [], "value": [], "all": []}
+    for index in range(count):
+        page, _ = field(data.test_images, data.test_labels, np.random.default_rng([SEED, index]))
+        begun = time.perf_counter()
+        line = normalise_line(page)
+        if line is None:
+            continue
+        found = time.perf_counter()
+        steps = read(line.image)
+        told = time.perf_counter()
+        read_field(steps, candidates(steps), line, calibration, 1.0)
+        done = time.perf_counter()
+        for name, seconds in zip(spent, (found - begun, told - found, done - told, done - begun), strict=True):
+            spent[name].append(seconds * 1000)
+    return {name: (statistics.median(all_), float(np.percentile(all_, 95))) for name, all_ in spent.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

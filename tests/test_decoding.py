@@ -1,0 +1,84 @@
+"""From probabilities along a line to the digits that it says."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from watcher.decoding import BLANK, candidates, spots, substitutions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def steps_of(*said: dict[str, float]) -> NDArray[np.float32]:
+    """Steps that say some digits with these probabilities, and else nothing."""
+    steps = np.full((len(said), BLANK + 1), 1e-6, np.float32)
+    for step, odds in zip(steps, said, strict=True):
+        for digit, p in odds.items():
+            step[int(digit)] = p
+        step[BLANK] = 1 - sum(odds.values())
+    return steps
+
+
+def collapsed(path: tuple[int, ...]) -> str:
+    """What a path of classes says: no digit twice without a blank between, no blanks."""
+    return "".join(str(c) for before, c in itertools.pairwise((-1, *path)) if c not in {before, BLANK})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_finds_the_likeliest_value_of_all(seed: int) -> None:
+    """The best value, and its probability, are those of summing up every path there is."""
+    rng = np.random.default_rng(seed)
+    steps = np.zeros((6, BLANK + 1), np.float32)
+    used = [1, 2, 3, BLANK]
+    steps[:, used] = rng.dirichlet(np.full(4, 0.5), 6)
+    total: dict[str, float] = {}
+    for path in itertools.product(used, repeat=6):
+        value = collapsed(path)
+        total[value] = total.get(value, 0.0) + math.prod(float(steps[t, c]) for t, c in enumerate(path))
+    found = candidates(steps, beam=2000)
+    best = max(total, key=lambda value: total[value])
+    assert found[0].value == best
+    assert math.exp(found[0].score) == pytest.approx(total[best], rel=0.01)
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_a_line_without_digits() -> None:
+    """Where every step is blank, the value is empty."""
+    best = candidates(steps_of({}, {}, {}))[0]
+    assert best.value == ""
+    assert math.exp(best.score) == pytest.approx(1, abs=1e-3)
+    assert spots(steps_of({}, {}), "") == []
+
+
+def test_the_same_digit_twice_needs_a_blank_between() -> None:
+    """7 and again 7 is one 7, unless there is nothing in between."""
+    assert candidates(steps_of({"7": 0.99}, {"7": 0.99}))[0].value == "7"
+    assert candidates(steps_of({"7": 0.99}, {}, {"7": 0.99}))[0].value == "77"
+
+
+def test_a_digit_stands_where_it_is_said() -> None:
+    """Each digit has its steps, its surest one, and the odds of what else may be there."""
+    steps = steps_of({}, {"4": 0.6, "9": 0.3}, {"4": 0.9}, {}, {"2": 0.8}, {})
+    first, second = spots(steps, "42")
+    assert (first.first, first.last, first.peak) == (1, 2, 2)
+    assert (second.first, second.last, second.peak) == (4, 4, 4)
+    assert sorted(range(10), key=lambda digit: -first.odds[digit])[:2] == [4, 9]
+    assert sum(first.odds) <= 1.0001
+
+
+def test_a_value_too_long_for_its_line_stands_nowhere() -> None:
+    """Three digits cannot stand in two steps."""
+    assert spots(steps_of({"1": 0.9}, {"2": 0.9}), "123") == []
+
+
+def test_runners_up_take_the_place_of_digits() -> None:
+    """One or two digits give way to what else they may be, the likeliest first."""
+    steps = steps_of({"1": 0.9, "7": 0.09}, {}, {"5": 0.7, "6": 0.29}, {}, {"8": 0.99})
+    found = [one.value for one in substitutions(steps, candidates(steps)[:1])]
+    assert found[:3] == ["168", "758", "768"]

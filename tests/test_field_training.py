@@ -1,0 +1,136 @@
+"""The fields that are made to train on, and the network that learns to read along a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from train import ctc
+from train.fields import GAPS, field, plain
+from train.lines import Lines, Task, long_enough, make_slice
+from watcher.line import HEIGHT, normalise_line
+
+if TYPE_CHECKING:
+    from train.mnist import Images, Labels
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Images, Labels]:
+    """Ten drawn digits of each kind, as MNIST has them."""
+    rng = np.random.default_rng(3)
+    images, labels = [], []
+    for label in range(10):
+        for _ in range(10):
+            image = np.zeros((28, 28), np.uint8)
+            at = 6 + int(rng.integers(-1, 2)), 22 + int(rng.integers(-1, 2))
+            cv2.putText(image, str(label), at, cv2.FONT_HERSHEY_SIMPLEX, 0.75, 255, 2, cv2.LINE_AA)
+            images.append(image)
+            labels.append(label)
+    return np.array(images), np.array(labels, np.uint8)
+
+
+def test_a_seed_makes_the_same_fields(digits: tuple[Images, Labels]) -> None:
+    """The same seed gives the same pictures and values, another one others."""
+    first, again, other = (
+        [field(*digits, np.random.default_rng([seed, index])) for index in range(12)] for seed in (1, 1, 2)
+    )
+    assert [value for _, value in first] == [value for _, value in again]
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(first, again, strict=True))
+    assert [value for _, value in first] != [value for _, value in other]
+
+
+def test_fields_are_of_all_kinds(digits: tuple[Images, Labels]) -> None:
+    """Among some hundred there are single digits, long numbers, none at all, each digit, bright ink and dark."""
+    made = [field(*digits, np.random.default_rng([5, index])) for index in range(300)]
+    values = [value for _, value in made]
+    assert {len(value) for value in values} >= {0, 1, 2, 3, 4, 5, 6, 7, 8}
+    assert set("".join(values)) == set("0123456789")
+    assert all(page.dtype == np.uint8 and min(page.shape[:2]) >= 8 for page, _ in made)
+    means = [float(page.mean()) for page, _ in made]
+    assert min(means) < 90
+    assert max(means) > 200
+
+
+def test_strings_keep_their_gaps(digits: tuple[Images, Labels]) -> None:
+    """Spaced digits stand apart in as many pieces; touching ones do not all."""
+    pieces = {}
+    for name, gap in GAPS.items():
+        found = 0
+        for index in range(20):
+            page, value = plain(*digits, 4, np.random.default_rng(index), gap)
+            assert len(value) == 4
+            columns = (page < 128).any(axis=0)
+            found += int((np.diff(columns.astype(int)) == 1).sum())
+        pieces[name] = found
+    assert pieces["spaced"] >= 80
+    assert pieces["touching"] < pieces["tight"] <= pieces["spaced"]
+
+
+def test_the_pool_is_what_the_watcher_would_see(digits: tuple[Images, Labels]) -> None:
+    """Each line is its page through the line normaliser that serves, and long enough to be learnt."""
+    lines = make_slice(Task(*digits, (9,), 15))
+    assert 10 <= len(lines) <= 15
+    pages = [field(*digits, np.random.default_rng([9, index])) for index in range(15)]
+    found = [(normalise_line(page), value) for page, value in pages]
+    expected = [
+        (np.rint(line.image * 255).astype(np.uint8), value)
+        for line, value in found
+        if line is not None and long_enough(line.image.shape[1], value)
+    ]
+    assert [value for _, value in expected] == list(lines.values)
+    assert all(np.array_equal(a, b) for (a, _), b in zip(expected, lines.planes, strict=True))
+
+
+def test_the_network_takes_lines_of_any_width() -> None:
+    """Two steps for each four pixels, each a distribution over eleven classes."""
+    network = ctc.field_network()
+    for width in (8, 64, 300):
+        said = network(np.zeros((1, HEIGHT, width, 1), np.float32)).numpy()
+        assert said.shape == (1, ctc.steps_of(width), ctc.CLASSES)
+        assert said.sum(axis=2) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_loss_is_that_of_all_paths() -> None:
+    """Of two steps the loss of "1" is that of the paths 1-, -1 and 11, and of no digit that of two blanks."""
+    odds = np.full((2, 2, ctc.CLASSES), 1e-9, np.float32)
+    odds[:, :, 1], odds[:, :, ctc.BLANK] = 0.3, 0.7
+    steps = np.array([2, 2], np.int32)
+    one = ctc.loss_of(odds[:1], steps[:1], np.array([[1]], np.int32))
+    assert float(one) == pytest.approx(-np.log(2 * 0.3 * 0.7 + 0.3 * 0.3), abs=1e-3)
+    none = ctc.loss_of(odds[:1], steps[:1], np.array([[-1]], np.int32))
+    assert float(none) == pytest.approx(-2 * np.log(0.7), abs=1e-3)
+
+
+def test_batches_hold_each_line_once(digits: tuple[Images, Labels]) -> None:
+    """An epoch shows each line once, padded on the right and never cut."""
+    lines = make_slice(Task(*digits, (4,), 60))
+    batches = ctc.batches_of(lines, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lines)))
+    for indices in batches:
+        inputs, steps, values, counts = ctc.batch_of(lines, indices, np.random.default_rng(1))
+        assert inputs.shape[1:] == (HEIGHT, inputs.shape[2], 1)
+        assert (steps <= ctc.steps_of(inputs.shape[2])).all()
+        assert (values >= 0).sum(axis=1).tolist() == counts.tolist()
+        assert [len(lines.values[i]) for i in indices] == counts.tolist()
+        assert (steps >= counts).all()
+
+
+def test_a_network_learns_to_read(digits: tuple[Images, Labels]) -> None:
+    """Some hundred steps on short strings bring the loss down to a fraction."""
+    keras.utils.set_random_seed(1)
+    planes, values = [], []
+    for index in range(96):
+        page, value = plain(*digits, 2, np.random.default_rng(index), GAPS["spaced"])
+        line = normalise_line(page)
+        assert line is not None
+        planes.append(np.rint(line.image * 255).astype(np.uint8))
+        values.append(value)
+    lines = Lines(tuple(planes), tuple(values))
+    history = ctc.train(
+        ctc.field_network(), lines, lambda _: keras.optimizers.Adam(2e-3), epochs=12, seed=1, say=lambda _: None
+    )
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]

@@ -1,0 +1,156 @@
+"""Whole fields through the pipeline that serves, with the model that ships."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from test_pipeline import MODEL, SETTINGS, STROKES, dropped, paper, picture, png, reader_with
+
+from watcher.calibration import Calibration
+from watcher.fields import Rule
+from watcher.model import read_card
+from watcher.pipeline import Reader
+from watcher.reading import Digit, Reading, of_two
+from watcher.results import Delivery, to_csv, to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def field(value: str, pitch: int = 84) -> NDArray[np.uint8]:
+    """A crop of some digits side by side, in pen on paper."""
+    page = paper(60 + pitch * len(value))
+    for index, figure in enumerate(value):
+        points = np.array([(34 + pitch * index + 70 * x, 25 + 80 * y) for x, y in STROKES[figure]])
+        cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, 7, cv2.LINE_AA, 4)
+    return page
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    """A reader with the default settings and the model that ships."""
+    return Reader(SETTINGS)
+
+
+def with_rule(**what: Any) -> Reader:
+    """A reader that has a rule for every file."""
+    return reader_with(fields=(Rule.model_validate({"name": "it", "files": "*"} | what),))
+
+
+@pytest.mark.parametrize("value", ["23", "7213", "3317", "12321"])
+def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
+    """The digits of a field are read from left to right, each with its box around it."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(field(value))), None)
+    reading = row.reading
+    assert reading.value == value
+    assert reading.kind == "field"
+    assert "".join(digit.value for digit in reading.digits) == value
+    for index, digit in enumerate(reading.digits):
+        x, y, width, height = digit.box
+        assert x == pytest.approx(34 + 84 * index, abs=24)
+        assert y == pytest.approx(25, abs=12)
+        assert height == pytest.approx(80, abs=16)
+        assert 5 <= width <= 80
+        assert 0 < digit.confidence <= 1
+        assert digit.value not in [other for other, _ in digit.alternatives]
+
+
+def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> None:
+    """The program finds out that a crop holds one digit."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(field("7"))), None)
+    assert (row.reading.value, row.reading.kind) == ("7", "digit")
+
+
+def test_a_length_of_one_makes_it_a_digit(tmp_path: Path) -> None:
+    """Where a rule says so, only the digit network is asked."""
+    (row,) = with_rule(length=1).read(dropped(tmp_path, a_png=png(field("73"))), None)
+    assert row.reading.kind == "digit"
+    assert len(row.reading.value) == 1
+    assert "line" not in row.milliseconds
+
+
+def test_a_rule_that_fits_changes_nothing(reader: Reader, tmp_path: Path) -> None:
+    """A value that fits its rule is judged as without one, and its row names the rule."""
+    jobs = dropped(tmp_path, a_png=png(field("7213")))
+    (without,), (row,) = reader.read(jobs, None), with_rule(length=4, range=[7000, 7999]).read(jobs, None)
+    assert row.reading == without.reading
+    assert (without.field, row.field) == ("", "it")
+
+
+def test_a_value_that_a_rule_changed_is_for_review(tmp_path: Path) -> None:
+    """Even where anything is accepted, what breaks its rule is not, and the row tells what was read."""
+    anything = SETTINGS.accept.model_copy(update={"max_error": 0.5})
+    for what in ({"length": 3}, {"range": [0, 6999]}, {"length": 4, "check": "luhn"}):
+        rule = Rule.model_validate({"name": "it", "files": "*"} | what)
+        reader = reader_with(fields=(rule,), accept=anything)
+        (row,) = reader.read(dropped(tmp_path, a_png=png(field("7213"))), None)
+        assert row.reading.status == "review"
+        assert row.reading.score is None
+        assert row.reading.reason in {"rule:it", "wrong_length"}
+        if row.reading.value != "7213":
+            assert row.reading.alternative == "7213"
+            assert rule.broken(row.reading.value) == ""
+
+
+def test_rows_and_pictures_of_a_field(tmp_path: Path) -> None:
+    """The CSV has a confidence for each digit, the JSON a box too, and the thumbnail shows the line."""
+    reader = with_rule(length=4)
+    rows = reader.read(dropped(tmp_path, a_png=png(field("7213"))), tmp_path)
+    delivery = Delivery("", "model", "", {})
+    (line,) = csv.DictReader(io.StringIO(to_csv(rows, delivery).decode()))
+    assert (line["field"], line["value"]) == ("it", "7213")
+    assert len(line["digit_confidences"].split()) == 4
+    digits = json.loads(to_json(rows, delivery))["rows"][0]["digits"]
+    assert [digit["value"] for digit in digits] == ["7", "2", "1", "3"]
+    assert all(len(digit["box"]) == 4 and len(digit["alternatives"]) == 3 for digit in digits)
+    assert picture(tmp_path / rows[0].thumbnail).shape == (180, 360, 3)
+
+
+def test_a_reading_does_not_depend_on_the_batch(reader: Reader, tmp_path: Path) -> None:
+    """A field reads the same alone and among others, to the last bit."""
+    scans = {f"{index}_png": png(field(value)) for index, value in enumerate(["23", "7213", "12321123", "7"])}
+    jobs = dropped(tmp_path, **scans)
+    together = [row.reading for row in reader.read(jobs, None)]
+    assert [reader.read([job], None)[0].reading for job in jobs] == together
+
+
+def test_shipped_calibration_of_fields() -> None:
+    """What ships knows what its readings of fields are worth."""
+    calibration = read_card(MODEL).calibration("field")
+    assert isinstance(calibration, Calibration)
+    assert calibration.probability(6.0) > calibration.probability(0.0)
+
+
+def found(
+    value: str, confidence: float, kind: str = "field", box: tuple[int, int, int, int] = (10, 10, 60, 80)
+) -> Reading:
+    """A reading with a box for its first digit."""
+    digits = (Digit(value[:1], confidence, box),)
+    return Reading("accepted", value, confidence, digits, kind="field" if kind == "field" else "digit", score=5.0)
+
+
+@pytest.mark.parametrize(
+    ("digit", "field", "shape", "value", "status"),
+    [
+        (found("7", 0.99, "digit"), found("7", 0.99), (100, 90), "7", "accepted"),
+        (found("7", 0.99, "digit"), found("71", 0.4), (100, 90), "7", "accepted"),  # a neighbour peeks in
+        (found("7", 0.99, "digit"), found("71", 0.95), (100, 90), "7", "review"),  # who knows
+        (found("7", 0.5, "digit"), found("71", 0.95), (100, 90), "71", "accepted"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 90), "171", "accepted"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.3), (100, 90), "7", "review"),
+        (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
+        (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
+    ],
+)
+def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, int], value: str, status: str) -> None:
+    """Which of two readings holds depends on how sure they are and on the shape of the page."""
+    reading = of_two(digit, field, shape)
+    assert (reading.value, reading.status) == (value, status)

@@ -1,0 +1,204 @@
+"""Fine-tuning on labelled crops of one's own: measured on folds that were held back, then on all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from train import card, ctc, export
+from train.augmentation import as_inputs, augment
+from train.fit import move_in
+from train.fit_fields import reader, trained
+from train.lines import Lines, line_of, long_enough, pool
+from train.recipes import DIGITS, every_twelfth
+from watcher.decode import decode
+from watcher.decoding import candidates
+from watcher.errors import DigitdropError
+from watcher.model import FIELDS, SERVES
+from watcher.normalise import normalise
+from watcher.pipeline import read_whole
+from watcher.tasks import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from train.evaluate import Crop
+    from train.mnist import Images, Labels, Mnist
+    from watcher.config import Limits
+
+LEAST = 10  # crops of a kind, from which on it is worth it
+EPOCHS = 4
+VIEWS = 20  # times that each crop is shown
+MIXED = 2_500  # made fields among them, so that nothing is unlearned
+RATE = 8e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Labelled crops as the networks see them."""
+
+    lines: Lines  # of two digits and more
+    images: Images  # of one digit: (n, 28, 28)
+    labels: Labels
+    lost: int  # crops in which the normalisers found nothing
+
+
+def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
+    """Take labelled crops through the normalisers; what is no number is left out."""
+    planes, values, images, labels, lost = [], [], [], [], 0
+    for crop in crops:
+        if not crop.is_number:
+            continue
+        data, _, _ = read_whole(str(folder / crop.file), limits.bytes)
+        page = None if isinstance(data, Fault) else next(decode(data, limits), None)
+        if page is None or isinstance(page, Fault):
+            lost += 1
+        elif len(crop.value) == 1:
+            ink = normalise(page)
+            if ink is None:
+                lost += 1
+            else:
+                images.append(np.rint(ink.image * 255).astype(np.uint8))
+                labels.append(int(crop.value))
+        else:
+            plane = line_of(page)
+            if plane is None or not long_enough(plane.shape[1], crop.value):
+                lost += 1
+            else:
+                planes.append(plane)
+                values.append(crop.value)
+    shown = np.array(images, np.uint8).reshape(-1, 28, 28)
+    return Owned(Lines(tuple(planes), tuple(values)), shown, np.array(labels, np.uint8), lost)
+
+
+def fit_extra(
+    owned: Owned, mnist: Mnist, model: Path, out: Path, *, folds: int, seed: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Fine-tune the networks of `model` on crops of one's own into `out`; return a row for each kind: before, after.
+
+    After is measured on each fold with a network that was tuned on the others. The networks in `out` are tuned on all.
+    """
+    rows = []
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
+        stage = Path(name)
+        for file in model.iterdir():
+            if file.is_file():
+                shutil.copyfile(file, stage / file.name)
+        for kind, count, tune in (("fields", len(owned.lines), _Fields), ("digits", len(owned.images), _Digits)):
+            if count < LEAST:
+                continue
+            tuner = tune(owned, mnist, model, seed)
+            parts = np.array_split(np.random.default_rng(seed).permutation(count), folds)
+            before, after = tuner.right(None, np.arange(count)), np.zeros(count, np.bool_)
+            for number, part in enumerate(parts, start=1):
+                network = tuner.tuned(np.setdiff1d(np.arange(count), part))
+                after[part] = tuner.right(network, part)
+                shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
+                say(f"{kind}: fold {number}/{folds}, {shares}")
+            tuner.save(tuner.tuned(np.arange(count)), stage)
+            rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
+        if not rows:
+            raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be read; label more.")
+        entry: dict[str, Any] = json.loads((stage / card.NAME).read_text(encoding="utf-8"))
+        entry["recipe"] = f"{entry['recipe']}-extra"
+        entry["files"] = {file: card.fingerprint(stage / file) for file in entry["files"]}
+        entry["extra"] = {"seed": seed, "folds": folds, "rows": rows}
+        card.write(stage / card.NAME, entry)
+        move_in(stage, out)
+    return rows
+
+
+class _Fields:
+    """Tunes the field network."""
+
+    name = "fields"
+
+    def __init__(self, owned: Owned, mnist: Mnist, model: Path, seed: int) -> None:
+        self._lines, self._seed = owned.lines, seed
+        self._start = keras.models.load_model(model / "fields.keras", compile=False)
+        held = every_twelfth(len(mnist.train_images))
+        self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
+
+    def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
+        again = VIEWS // EPOCHS
+        planes = tuple(self._lines.planes[i] for i in chosen) * again + self._made.planes
+        values = tuple(self._lines.values[i] for i in chosen) * again + self._made.values
+        return trained(
+            self._start, Lines(planes, values), epochs=EPOCHS, seed=self._seed, say=_nothing, optimiser=_gentle
+        )
+
+    def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+        network = network or self._start
+        found = []
+        for i in chosen:
+            inputs, *_ = ctc.batch_of(self._lines, np.array([i]), None)
+            steps = network(inputs, training=False).numpy()[0]
+            found.append(candidates(steps)[0].value == self._lines.values[i])
+        return np.array(found)
+
+    @staticmethod
+    def save(network: keras.Model, stage: Path) -> None:
+        network.save(stage / "fields.keras")
+        (stage / FIELDS).write_bytes(export.convert(network))
+        reader(stage / FIELDS)
+
+
+class _Digits:
+    """Tunes the digit network."""
+
+    name = "digits"
+
+    def __init__(self, owned: Owned, mnist: Mnist, model: Path, seed: int) -> None:
+        self._images, self._labels, self._seed = owned.images, owned.labels, seed
+        self._path = model / "digits.keras"
+        self._start = keras.models.load_model(self._path, compile=False)
+        some = np.random.default_rng(seed).permutation(len(mnist.train_images))[:MIXED]
+        self._others, self._other_labels = mnist.train_images[some], mnist.train_labels[some]
+
+    def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
+        network = keras.models.load_model(self._path, compile=False)
+        rng = np.random.default_rng(self._seed)
+        again = VIEWS // EPOCHS
+        images = np.concatenate([*[self._images[chosen]] * again, self._others])
+        labels = np.concatenate([*[self._labels[chosen]] * again, self._other_labels])
+        network.compile(
+            optimizer=_gentle(EPOCHS * -(-len(images) // 128)),
+            loss="sparse_categorical_crossentropy",
+            jit_compile=False,
+        )
+        for _ in range(EPOCHS):
+            network.fit(augment(images, rng), labels, batch_size=128, epochs=1, verbose=0)
+        return network
+
+    def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+        odds = (network or self._start).predict(as_inputs(self._images[chosen]), batch_size=export.BATCH, verbose=0)
+        return np.asarray(odds[:, : len(DIGITS)].argmax(axis=1) == self._labels[chosen])
+
+    @staticmethod
+    def save(network: keras.Model, stage: Path) -> None:
+        bare = keras.models.clone_model(network)
+        bare.set_weights(network.get_weights())
+        bare.save(stage / "digits.keras")
+        (stage / SERVES).write_bytes(export.convert(bare))
+
+
+def _gentle(steps: int) -> Any:
+    """AdamW at a small rate that falls to nothing."""
+    rate = keras.optimizers.schedules.CosineDecay(
+        RATE / 10, max(1, steps - steps // 10), alpha=1e-2, warmup_target=RATE, warmup_steps=steps // 10
+    )
+    return keras.optimizers.AdamW(rate, weight_decay=2e-3)
+
+
+def _nothing(_: str) -> None:
+    pass

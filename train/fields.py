@@ -1,0 +1,725 @@
+"""Whole number fields that never were: digits of one hand on forms, cheques and plain paper. Pure: arrays in and out.
+
+Lengths are in pixels of a scene in which a digit is about BODY high; the camera comes last and takes the scene at any
+size. Every choice comes from the random generator that is handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from train import hands
+from train.nothing import nothing
+from train.render import drawn, page, written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from train.hands import Stroke
+    from train.mnist import Images, Labels
+    from watcher.normalise import Page
+
+Ink = NDArray[np.float32]
+"""How much of the paper ink hides, 0 to 1, one value a pixel."""
+
+BODY = 38  # pixels: a digit's height in the scene
+PLAIN = 0.2  # share of fields that are MNIST's own pictures side by side on white
+SINGLE = 0.12  # share of fields that are one digit, as the digit network's samples are
+NOTHING = 0.03  # share that holds no digit
+LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.015)
+"""How often a field has 1, 2, 3 … digits."""
+OWN = 0.3  # share of digits drawn as strokes of our own, in a hand that does so
+FORMS: Final = {"nothing": 0.4, "underline": 0.16, "frame": 0.1, "comb": 0.2, "boxes": 0.08, "dots": 0.06}
+"""What is printed around a field, and how often."""
+GAPS: Final = {"spaced": (3, 14), "tight": (1, 3), "touching": (-3, 1)}
+"""Pixels of paper between MNIST's digits side by side, from and to."""
+GROUNDS: Final = {"plain": 0.5, "guilloche": 0.36, "letters": 0.08, "stamp": 0.06}
+"""What is printed under it, and how often."""
+
+
+STYLES: Final[dict[str, tuple[str, ...]]] = {
+    "0": ("52 6 26 2 6 40 14 84 40 96 58 60 50 16 32 4 52 10 78 0",),  # with a stroke that goes on
+    "2": (
+        "24 30 8 22 20 2 46 4 54 28 34 64 4 98|4 98 34 92 66 98",  # curled in at the top
+        "30 24 18 30 8 18 22 2 46 6 54 30 30 70 2 98|2 98 30 90 68 96",
+        "34 30 20 38 4 26 12 6 38 0 56 18 50 44 20 86 4 98|4 98 30 88 72 96",
+        "8 22 28 0 52 10 46 40 14 86 2 92 6 78 22 82 44 98 72 88",
+        "26 18 14 24 8 12 24 0 48 6 52 28 30 62 8 88 2 84 12 76 30 86 48 98 74 84",
+        "4 8 56 2|56 2 4 96|4 96 64 92",
+    ),
+    "3": (
+        "6 6 52 4|52 4 22 40|22 40 54 50 50 86 20 100 0 92",
+        "8 14 26 0 48 8 44 30 26 42|26 42 36 36 30 48 50 52 58 74 40 96 10 98",
+    ),
+    "4": (
+        "10 0 4 52 30 54 50 42|50 30 44 104",  # as an h
+        "14 0 4 60|4 60 60 52|46 30 40 104",
+        "8 4 6 46 22 56 46 44|52 10 44 50 36 104",
+        "24 0 4 58|4 58 70 50|48 36 40 102",
+        "6 2 4 50|4 50 44 46|44 20 42 100",
+        "2 10 10 50 32 50 50 4|50 4 46 60 38 104",  # as a y
+    ),
+    "5": (
+        "26 4 22 44|22 44 38 48 40 76 22 98 0 90|26 4 68 0",
+        "30 4 26 50 20 94 0 88|30 4 66 2",  # as a J
+        "60 2 26 4|26 4 16 44|16 44 40 42 46 66 30 92 2 98",
+        "58 0 30 6 16 26 30 44 44 62 34 90 2 96",  # as an S
+        "20 8 14 46|14 46 32 40 44 56 38 84 8 98|20 8 74 -8",
+        "64 4 24 6|24 6 10 50|10 50 40 50 50 74 28 98 -4 92",
+    ),
+    "6": ("52 0 22 30 6 70 20 98 46 90 48 66 26 60 8 76", "36 0 10 46 6 80 26 100 48 82 40 60 8 74"),
+    "7": (
+        "2 10 40 4|40 4 34 44 26 100|6 50 60 46",  # as a t
+        "10 6 48 2|48 2 26 100|2 48 62 44",
+        "0 16 8 2 46 4|46 4 24 100|6 54 54 48",
+        "2 22 4 4 50 6|50 6 30 50 22 104|0 56 58 50",
+    ),
+    "8": (
+        "10 2 8 98|10 2 44 4 44 40 12 46|12 46 54 52 54 92 8 98",  # as a B
+        "14 0 10 96|14 2 46 10 36 42 14 48|14 48 52 54 46 94 10 96",
+        "56 20 40 2 20 14 28 36 50 64 44 94 20 98 8 80 24 58 52 36 58 18",
+        "50 20 36 0 14 14 22 40 42 50 50 72 38 98 12 92 10 70 30 52 50 22",
+    ),
+    "9": (
+        "50 12 28 0 8 16 14 40 36 42 52 16|52 16 50 60 42 90 26 100 12 86 20 72",  # whose tail curls up
+        "52 14 30 0 8 18 14 42 38 40 52 18|52 18 46 66 30 102 14 90 30 68 66 46",
+        "32 0 10 10 8 34 28 46 50 36 52 12 32 0|34 46 32 74 26 104",  # on a stem in the middle
+        "30 2 10 14 14 40 40 40 48 16 30 2|22 42 20 72 12 104",
+        "48 22 34 4 12 12 12 38 32 42 50 22|50 22 36 60 10 100",
+        "54 2 28 0 6 16 12 40 34 40 54 2|54 2 46 60 34 104",
+        "10 100 14 50 16 8 40 0 54 16 44 40 16 40",  # from the foot
+    ),
+}
+"""Ways to write digits in much of Latin America and Europe that MNIST and `hands` hardly have, as in `hands.DIGITS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """How one person writes: the same for every digit of a field."""
+
+    slant: float  # tangent of the angle, to the right
+    aspect: float  # width by height
+    half: float  # half the width of a stroke, pixels
+    unsteady: float  # spread of slant, turn and size from digit to digit
+    bend: float  # pixels that a stroke strays
+    seed: int  # which of the ways to write a digit
+    own: float  # share of digits drawn as strokes of our own
+    small_zero: float  # size of a 0 beside the other digits
+    joins: float  # share of digits that a stroke joins to the next
+
+    @classmethod
+    def any(cls, rng: np.random.Generator) -> Hand:
+        """Somebody's hand."""
+        return cls(
+            slant=float(np.clip(rng.normal(0.16, 0.2), -0.35, 0.75)),
+            aspect=float(np.exp(rng.normal(0, 0.16))),
+            half=float(BODY * np.exp(rng.uniform(np.log(0.014), np.log(0.085)))),
+            unsteady=float(rng.uniform(0.02, 0.1)),
+            bend=float(rng.uniform(0, 0.03) * BODY),
+            seed=int(rng.integers(1 << 30)),
+            own=OWN * float(rng.integers(0, 4)),
+            small_zero=float(rng.uniform(0.55, 0.9)) if rng.random() < 0.2 else 1.0,
+            joins=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.18 else 0.0,
+        )
+
+
+def field(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Page, str]:
+    """Make a field of digits from `images`, or of strokes of our own: the crop and its digits."""
+    kind = rng.random()
+    if kind < SINGLE:
+        return _single(images, labels, rng)
+    if kind < SINGLE + NOTHING:
+        ink = nothing(
+            images, labels, rng, str(rng.choice(["letter", "sign", "scribble", "print"], p=[0.4, 0.3, 0.15, 0.15]))
+        )
+        return page(ink, [], rng)[0], ""
+    count = 1 + int(rng.choice(len(LENGTHS), p=LENGTHS))
+    if rng.random() < PLAIN:
+        return plain(images, labels, count, rng)
+    form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
+    hand = Hand.any(rng)
+    scene = _Scene(images, labels, hand, rng)
+    value = scene.cells(count, form) if form in {"comb", "boxes"} else scene.line(count)
+    ink, print_, body = scene.cropped(form)
+    return _taken(ink, print_, body, rng), value
+
+
+def _single(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Page, str]:
+    """One digit as `train.render` shows it: in the middle of a crop that may be large."""
+    index, other = rng.integers(len(images), size=2)
+    label = int(labels[index])
+    if rng.random() < 0.3:
+        label = int(
+            rng.choice([1, 7, 4, 9, 0, 2, 3, 5, 6, 8], p=[0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05])
+        )
+        ink = drawn(hands.digit(str(label), rng), rng)
+    else:
+        ink = written(images[index], label, rng)
+    return page(ink, [written(images[other], int(labels[other]), rng)], rng)[0], str(label)
+
+
+def plain(
+    images: Images, labels: Labels, count: int, rng: np.random.Generator, gap: tuple[int, int] | None = None
+) -> tuple[Page, str]:
+    """MNIST's own pictures side by side, black on white, `gap` pixels of paper between their ink (any, from to)."""
+    chosen = rng.integers(len(images), size=count)
+    low, high = gap or list(GAPS.values())[rng.integers(3)]
+    parts = [_ink_columns(images[i]) for i in chosen]
+    shifts = rng.integers(-2, 3, count)
+    canvas = np.zeros((36, sum(part.shape[1] for part in parts) + count * max(high, 0) + 24), np.uint8)
+    x = int(rng.integers(2, 12))
+    for part, shift in zip(parts, shifts, strict=True):
+        target = canvas[4 + shift : 32 + shift, x : x + part.shape[1]]
+        np.maximum(target, part, out=target)
+        x += part.shape[1] + int(rng.integers(low, high))
+    page = 255 - canvas[:, : x - low + int(rng.integers(2, 12))]
+    return page, "".join(str(labels[i]) for i in chosen)
+
+
+def _ink_columns(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    columns = np.flatnonzero((image > 60).any(axis=0))
+    return image[:, columns[0] : columns[-1] + 1] if columns.size else image[:, :1]
+
+
+class _Scene:
+    """A strip of paper that is written on from left to right, to be cropped."""
+
+    def __init__(self, images: Images, labels: Labels, hand: Hand, rng: np.random.Generator) -> None:
+        self._images, self._labels, self._hand, self._rng = images, labels, hand, rng
+        self._of = [np.flatnonzero(labels == digit) for digit in range(10)]
+        self._top = 3 * BODY
+        self._base = self._top + BODY
+        self._ink = np.zeros((self._base + 3 * BODY, 1600), np.float32)
+        self._x = 3 * BODY  # where the writing has come to
+        self._start = self._x
+        self._slope = float(rng.normal(0, 0.04)) if rng.random() < 0.5 else 0.0
+        if rng.random() < 0.06:
+            self._slope = float(rng.uniform(-0.16, 0.16))
+        self._rows: tuple[float, float] | None = None  # top and bottom of a frame
+        self._cells: list[tuple[float, float]] = []
+
+    def line(self, count: int) -> str:
+        """Write digits freely, with what people put before, between and after them."""
+        rng = self._rng
+        value = self._value(count)
+        kind = rng.random()
+        low, high = (-0.10, 0.02) if kind < 0.2 else (0.0, 0.16) if kind < 0.55 else (0.1, 0.7)
+        centre = float(rng.uniform(low, high))
+        jitter = 0.25 * (high - low) + 0.02
+        marks = str(rng.choice(["none", "thousands", "decimals", "between"], p=[0.46, 0.3, 0.1, 0.14]))
+        mark = str(rng.choice(list(".,.,-/' :=")))
+        if rng.random() < 0.08:
+            self._sign(str(rng.choice(["#", "$", "*", "=", "-", "+", "x", "£"])), centre + 0.15)
+        for index, digit in enumerate(value):
+            gap = centre + float(rng.normal(0, jitter))
+            left = count - index
+            between = index > 0 and (
+                (marks == "thousands" and left % 3 == 0)
+                or (marks == "decimals" and left == 2)
+                or (marks == "between" and rng.random() < 0.3)
+            )
+            if between:
+                self._mark(mark)
+                gap = max(gap, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
+            self._digit(int(digit), gap)
+        if rng.random() < 0.42:
+            self._ending()
+        if rng.random() < 0.05:
+            self._label()
+        return value
+
+    def cells(self, count: int, form: str) -> str:
+        """Write digits into the cells of a comb or into boxes of their own, the unused ones crossed or empty."""
+        rng = self._rng
+        value = self._value(count)
+        unused = int(rng.choice([0, 0, 0, 1, 2, 3])) if count < 9 else 0
+        before = unused if rng.random() < 0.7 else 0
+        pitch = BODY * float(rng.uniform(0.75, 1.0) if rng.random() < 0.35 else rng.uniform(1.0, 2.1))
+        pitch = max(pitch, 0.5 * BODY * self._hand.aspect + 3 * self._hand.half)
+        apart = float(rng.uniform(0.08, 0.5)) * BODY if form == "boxes" else 0.0
+        crossed = str(rng.choice(["", "x", "x", "-", "/", "~"]))
+        off = float(rng.normal(0, 0.06)) * pitch
+        for index in range(count + unused):
+            left = self._start + index * (pitch + apart)
+            self._cells.append((left, left + pitch))
+            middle = left + pitch / 2 + off + float(rng.normal(0, 0.06)) * pitch
+            place = index - before
+            if 0 <= place < count:
+                self._put(self._glyph(int(value[place])), middle, centred=True)
+            elif crossed:
+                self._put(self._drawn(_sign(crossed, rng), float(rng.uniform(0.5, 1.1))), middle, centred=True)
+        self._x = int(self._cells[-1][1])
+        top, bottom = rng.uniform(0.05, 0.55, 2) if rng.random() < 0.75 else rng.uniform(-0.06, 0.15, 2)
+        self._rows = self._top - float(top) * BODY, self._base + float(bottom) * BODY
+        return value
+
+    def cropped(self, form: str) -> tuple[Ink, Ink, float]:
+        """Cut the crop out: the writing, what is printed, and the height of a digit."""
+        rng = self._rng
+        roomy = rng.random() < 0.55
+        above, below = BODY * (rng.uniform(0.1, 0.9, 2) if roomy else rng.uniform(-0.04, 0.25, 2))
+        before, after = BODY * (rng.uniform(0.1, 1.5, 2) if roomy else rng.uniform(-0.03, 0.35, 2))
+        used = self._ink[:, self._start : self._x].max(axis=1) > 0.3
+        rows = np.flatnonzero(used[self._top - BODY : self._base + BODY]) + self._top - BODY
+        first, last = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (self._top, self._base)
+        if self._rows is not None and rng.random() < 0.85:
+            first, last = min(first, int(self._rows[0])), max(last, int(self._rows[1]))
+        top, bottom = max(0, int(first - above)), min(self._ink.shape[0], int(last + below))
+        if rng.random() < 0.22:
+            self._peek_in(top, bottom)
+        left, right = max(0, int(self._start - before)), min(self._ink.shape[1], int(self._x + after))
+        printed = self._printed(form)
+        return self._ink[top:bottom, left:right].copy(), printed[top:bottom, left:right], BODY
+
+    def _value(self, count: int) -> str:
+        rng = self._rng
+        digits = rng.integers(0, 10, count)
+        if rng.random() < 0.3 and count > 2:  # round sums, and the same digit again and again
+            digits[int(rng.integers(1, count)) :] = 0 if rng.random() < 0.7 else rng.integers(10)
+        if rng.random() < 0.15:  # 1, 7 and 4 are what hands differ in
+            digits = np.where(rng.random(count) < 0.6, rng.choice([1, 7, 4], count), digits)
+        return "".join(map(str, digits))
+
+    def _glyph(self, digit: int) -> Ink:
+        rng, hand = self._rng, self._hand
+        size = hand.small_zero if digit == 0 else 1.0
+        if rng.random() < hand.own:
+            # The same way to write a digit throughout a field, drawn anew each time.
+            way = np.random.default_rng([hand.seed, digit])
+            ways = STYLES.get(str(digit), ())
+            strokes = hands.figure(ways, way) if ways and way.random() < 0.6 else hands.digit(str(digit), way)
+            return self._drawn(strokes, size)
+        index = int(rng.choice(self._of[digit]))
+        return self._rewritten(self._images[index], digit, size)
+
+    def _rewritten(self, image: NDArray[np.uint8], digit: int, size: float) -> Ink:
+        """A digit of MNIST in this hand: upright first, then with the hand's slant, aspect and pen."""
+        hand, rng = self._hand, self._rng
+        x, y, w, h = cv2.boundingRect((image > 80).astype(np.uint8))
+        if w == 0 or h == 0:
+            return np.zeros((1, 1), np.float32)
+        moments = cv2.moments(image)
+        lean = -moments["mu11"] / moments["mu02"] if moments["mu02"] > 1 else 0.0  # to the right
+        scale = size * BODY * (1 + float(rng.normal(0, hand.unsteady))) / h
+        slant = hand.slant + float(rng.normal(0, hand.unsteady)) - 0.7 * lean
+        turn = float(rng.normal(0, 0.6 * hand.unsteady))
+        across = scale * hand.aspect * (1 + float(rng.normal(0, hand.unsteady)))
+        cos, sin = np.cos(turn), np.sin(turn)
+        matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[across, -slant * scale], [0, scale]])
+        corners = matrix @ (np.array([[-w, w, w, -w], [-h, -h, h, h]]) / 2)
+        margin = 6 + int(hand.bend)
+        side = (np.ceil(np.ptp(corners, axis=1)) + 2 * margin).astype(int)
+        centre = np.array([x + w / 2 - 0.5, y + h / 2 - 0.5])
+        shift = side / 2 - matrix @ centre
+        warp = np.concatenate([matrix, shift[:, np.newaxis]], axis=1).astype(np.float32)
+        large = cv2.warpAffine(image, warp, (int(side[0]), int(side[1])), flags=cv2.INTER_CUBIC)
+        if hand.bend > 0.3:
+            large = _bent(large, hand.bend, rng)
+        ink = (cv2.GaussianBlur(large, (0, 0), 1.0) > 105).astype(np.uint8)
+        if np.random.default_rng([hand.seed, digit, 1]).random() < 0.3:
+            _add(ink, digit, rng)
+        return _redrawn(ink, hand.half * float(np.exp(rng.normal(0, 0.08))))
+
+    def _drawn(self, strokes: list[Stroke], size: float) -> Ink:
+        """Strokes, in heights of the figure, in this hand."""
+        hand, rng = self._hand, self._rng
+        slant = hand.slant + float(rng.normal(0, hand.unsteady))
+        matrix = np.array([[hand.aspect, -slant], [0, 1]]) * BODY * size * (1 + float(rng.normal(0, hand.unsteady)))
+        points = [stroke @ matrix.T for stroke in strokes]
+        low = np.min([path.min(axis=0) for path in points], axis=0)
+        high = np.max([path.max(axis=0) for path in points], axis=0)
+        margin = int(2 * hand.half) + 3
+        width, height = (np.minimum(high - low, 5 * BODY)).astype(int) + 2 * margin
+        line = np.ones((height, width), np.uint8)
+        for path in points:
+            cv2.polylines(line, [np.round((path - low + margin) * 16).astype(np.int32)], False, 0, 1, 8, 4)
+        apart = cv2.distanceTransform(line, cv2.DIST_L2, 3)
+        return _tight(np.clip(hand.half - apart + 0.6, 0, 1).astype(np.float32))
+
+    def _digit(self, digit: int, gap: float) -> None:
+        """Put a digit behind what is written, `gap` bodies of paper between their ink."""
+        glyph = self._glyph(digit)
+        end, begin = self._x, self._behind(glyph, gap * BODY)
+        self._put(glyph, begin)
+        if end > self._start and self._rng.random() < self._hand.joins and 0 <= gap < 0.5:
+            self._join(end, int(begin))
+
+    def _join(self, end: int, begin: int) -> None:
+        """Go on to the next digit without lifting the pen, where the two have ink at about one height."""
+        rng = self._rng
+        y = int(self._base - rng.uniform(0.1, 1.0) * BODY * self._hand.small_zero)
+        reach = BODY // 2
+        before = self._ink[y - 2 : y + 3, max(0, end - reach) : end].max(axis=0) > 0.3
+        after = self._ink[y - 2 : y + 3, begin : begin + reach].max(axis=0) > 0.3
+        if before.any() and after.any():
+            left, right = end - 1 - int(before[::-1].argmax()), begin + int(after.argmax())
+            sag = int(rng.normal(0, 0.06) * BODY)
+            thick = max(1, round(2 * self._hand.half))
+            points = np.array([[left, y], [(left + right) // 2, y + sag], [right, y]], np.int32)
+            cv2.polylines(self._ink, [points], False, 1.0, thick, cv2.LINE_AA)
+
+    def _behind(self, glyph: Ink, gap: float) -> float:
+        """Where the left edge of `glyph` comes so that its ink is `gap` pixels from the ink before it."""
+        top = self._height_of(glyph)
+        before = self._ink[top : top + glyph.shape[0], max(0, self._x - 4 * BODY) : self._x]
+        if self._x == self._start or not before.size:
+            return self._x + gap
+        near = cv2.dilate((before > 0.3).astype(np.uint8), np.ones((7, 1), np.uint8))
+        reach = near.shape[1] - 1 - near[:, ::-1].argmax(axis=1)
+        reach = np.where(near.any(axis=1), reach, -2 * BODY)
+        here = (glyph > 0.3)[: len(reach)]
+        edge = np.where(here.any(axis=1), here.argmax(axis=1), 2 * BODY)
+        nearest = max(int((reach[: len(edge)] - edge).max()), -glyph.shape[1])
+        x = self._x - near.shape[1] + nearest + 1 + gap
+        # Never so far under what comes before that the order could not be told.
+        return float(max(x, self._x - (0.45 if gap >= 0 else 0.3) * glyph.shape[1]))
+
+    def _height_of(self, glyph: Ink) -> int:
+        base = self._base + self._slope * (self._x - self._start)
+        return int(np.clip(base - glyph.shape[0], 0, self._ink.shape[0] - glyph.shape[0]))
+
+    def _put(self, glyph: Ink, x: float, *, centred: bool = False, lift: float = 0.0) -> None:
+        rng, hand = self._rng, self._hand
+        height, width = glyph.shape
+        if centred:
+            x -= width / 2
+        base = self._base + self._slope * (x - self._start) - lift + float(rng.normal(0, hand.unsteady)) * BODY * 0.7
+        left, top = max(0, int(x)), int(base - height)
+        if lift == 0 and centred:
+            top -= int((BODY - height) / 2) if height < 0.7 * BODY else 0
+        top = int(np.clip(top, 0, self._ink.shape[0] - height))
+        target = self._ink[top : top + height, left : left + width]
+        np.maximum(target, glyph[:, : target.shape[1]], out=target)
+        self._x = max(self._x, min(left + width, self._ink.shape[1] - 4 * BODY))
+
+    def _mark(self, mark: str) -> None:
+        """A separator: a stop, a comma, a dash, a slash."""
+        rng, hand = self._rng, self._hand
+        gap = float(rng.uniform(0.0, 0.2))
+        if mark == " ":
+            return
+        if mark in ".,':":
+            spot = self._drawn(_sign(mark, rng), float(rng.uniform(0.7, 1.2)))
+            lift = float(rng.uniform(0.6, 0.9)) * BODY if mark == "'" else float(rng.normal(0, 0.07)) * BODY
+            if mark == ",":
+                lift -= float(rng.uniform(0.05, 0.25)) * BODY
+            # A stop may stand under the next digit's flag.
+            self._put(spot, self._x + gap * BODY - float(rng.random() < 0.3) * 0.15 * BODY, lift=lift or 0.1)
+            return
+        glyph = self._drawn(_sign(mark, rng), float(rng.uniform(0.7, 1.2)))
+        lift = float(rng.uniform(0.25, 0.6)) * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
+        self._put(glyph, self._x + (gap + 0.03) * BODY + hand.half, lift=lift)
+
+    def _sign(self, name: str, gap: float) -> None:
+        glyph = self._drawn(_sign(name, self._rng), float(self._rng.uniform(0.7, 1.1)))
+        lift = 0.3 * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
+        self._put(glyph, self._x, lift=lift)
+        self._x += int(max(gap, 0.05) * BODY)
+
+    def _ending(self) -> None:
+        """What people put after a sum: a stop, a dash, two lines, a flourish."""
+        rng = self._rng
+        for mark in str(rng.choice([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"])):
+            if mark in ".,":
+                self._mark(mark)
+            else:
+                gap = float(rng.uniform(0.05, 0.4)) * BODY
+                glyph = self._drawn(_sign(mark, rng), float(rng.uniform(0.6, 1.3)))
+                lift = float(rng.uniform(0.0, 0.9)) * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
+                self._put(glyph, self._x + gap, lift=lift)
+
+    def _label(self) -> None:
+        """A printed word after the field."""
+        rng = self._rng
+        text = str(rng.choice(["EUR", "Fr.", "kWh", "kg", "Nr.", "DM", "UAH", "USD"]))
+        at = self._x + int(rng.uniform(0.15, 0.6) * BODY), self._base - int(rng.uniform(0, 0.2) * BODY)
+        size = float(rng.uniform(0.5, 1.0)) * BODY / 30
+        part = self._ink[:, at[0] : at[0] + 4 * BODY]
+        thick, tone = int(rng.integers(1, 4)), float(rng.uniform(0.5, 1))
+        _print(part, text, (0, at[1]), size=size, thick=thick, tone=tone)
+        self._x = min(at[0] + int(len(text) * 18 * size), self._ink.shape[1] - BODY)
+
+    def _peek_in(self, top: int, bottom: int) -> None:
+        """Let the ends of the lines above and below stand in the crop."""
+        rng = self._rng
+        for above in (True, False):
+            if rng.random() < 0.4:
+                continue
+            x = self._start - BODY + int(rng.uniform(0, 2 * BODY))
+            seen = rng.uniform(0.03, 0.25) * BODY
+            while x < self._x + BODY:
+                glyph = self._glyph(int(rng.integers(10)))
+                y = int(top + seen + rng.normal(0, 0.04) * BODY) - glyph.shape[0] if above else int(bottom - seen)
+                y = int(np.clip(y, 0, self._ink.shape[0] - glyph.shape[0]))
+                target = self._ink[y : y + glyph.shape[0], x : x + glyph.shape[1]]
+                np.maximum(target, glyph[: target.shape[0], : target.shape[1]], out=target)
+                x += glyph.shape[1] + int(rng.uniform(0.1, 1.5) * BODY)
+
+    def _printed(self, form: str) -> Ink:
+        """The form itself: how dark it is, 1 for as dark as the writing."""
+        rng = self._rng
+        start, end, width = self._start, self._x, self._ink.shape[1]
+        top, bottom = self._rows or (
+            self._top - float(rng.uniform(0.05, 0.5)) * BODY,
+            self._base + float(rng.uniform(0.05, 0.5)) * BODY,
+        )
+        print_ = _Print(self._ink.shape[:2], start, rng)
+        match form:
+            case "underline":
+                reach = (0.0, float(width)) if rng.random() < 0.8 else (start - BODY * 0.3, end + BODY * 0.5)
+                print_.across(self._base + float(rng.normal(0.06, 0.12)) * BODY, *reach)
+                if rng.random() < 0.25:
+                    print_.across(self._top - float(rng.uniform(-0.1, 0.4)) * BODY, *reach)
+            case "dots":
+                y = self._base + int(rng.normal(0.06, 0.08) * BODY)
+                print_.dots(y, start - 2 * BODY, min(end + 2 * BODY, width))
+            case "frame":
+                self._rows = top, bottom
+                left, right = (float(rng.uniform(0.1, 0.8)) * BODY for _ in "lr")
+                print_.box(start - left, top, end + right, bottom)
+            case "boxes":
+                for left, right in self._cells:
+                    print_.box(left, top, right, bottom)
+            case "comb":
+                print_.comb([left for left, _ in self._cells], self._cells[-1][1], top, bottom)
+        if form in {"comb", "frame", "boxes", "underline"} and rng.random() < 0.3:
+            print_.wear()
+        return print_.cover
+
+
+class _Print:
+    """What is printed with one pen: a form's lines."""
+
+    def __init__(self, shape: tuple[int, ...], start: int, rng: np.random.Generator) -> None:
+        self.cover = np.zeros(shape, np.float32)
+        self._start, self._rng = start, rng
+        self._thick = int(rng.integers(1, 5))
+        self._tone = float(rng.uniform(0.25, 1.2))
+        self._tilt = 0.0 if rng.random() < 0.5 else float(rng.normal(0, 0.008))
+
+    def across(self, y: float, left: float, right: float) -> None:
+        """Print a level line."""
+        ends = [(round(x), round(y + self._tilt * (x - self._start))) for x in (left, right)]
+        cv2.line(self.cover, ends[0], ends[1], self._tone, self._thick, cv2.LINE_AA)
+
+    def down(self, x: float, top: float, bottom: float, thick: int = 0) -> None:
+        """Print an upright line."""
+        ends = [(round(x), round(y + self._tilt * (x - self._start))) for y in (top, bottom)]
+        cv2.line(self.cover, ends[0], ends[1], self._tone, thick or self._thick, cv2.LINE_AA)
+
+    def box(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Print a box."""
+        for y in (top, bottom):
+            self.across(y, left, right)
+        for x in (left, right):
+            self.down(x, top, bottom)
+
+    def comb(self, lefts: Sequence[float], right: float, top: float, bottom: float) -> None:
+        """Print cells side by side, open at the top or closed, now and then with a bar of the form beside them."""
+        rng = self._rng
+        inner = max(1, self._thick - int(rng.integers(0, 3)))
+        closed = rng.random() < 0.75
+        rungs = top if closed or rng.random() < 0.5 else bottom - float(rng.uniform(0.15, 0.4)) * (bottom - top)
+        for y in (bottom, top)[: 1 + closed]:
+            self.across(y, lefts[0], right)
+        for x in lefts[1:]:
+            self.down(x, rungs, bottom, inner)
+        for x in (lefts[0], right):
+            self.down(x, rungs, bottom)
+        if rng.random() < 0.12:
+            ends = (round(lefts[0] - rng.uniform(0.1, 0.5) * BODY), 0), (round(lefts[0]), self.cover.shape[0])
+            cv2.rectangle(self.cover, ends[0], ends[1], self._tone, -1)
+
+    def dots(self, y: int, left: int, right: int) -> None:
+        """Print a dotted line."""
+        for x in range(left, right, int(self._rng.integers(4, 12))):
+            cv2.circle(self.cover, (x, y), max(1, self._thick - 1), self._tone, -1)
+
+    def wear(self) -> None:
+        """Break what is printed, as in copies of copies."""
+        height, width = self.cover.shape
+        rough = cv2.resize(self._rng.random((height // 3, width // 3), np.float32), (width, height))
+        self.cover *= rough > self._rng.uniform(0.2, 0.5)
+
+
+def _sign(name: str, rng: np.random.Generator) -> list[Stroke]:
+    """A sign that is no digit, in strokes; what is not known is a short line."""
+    far = float(rng.uniform(0.35, 0.9))
+    level = float(rng.normal(0, 0.04))
+    skeletons = {
+        ".": "0 0 2 2",
+        ",": f"6 0 4 {10 + 10 * far:.0f} -6 {20 + 20 * far:.0f}",
+        "'": f"6 0 0 {12 + 12 * far:.0f}",
+        ":": "0 0 2 2|0 40 2 42",
+        "-": f"0 0 {50 * far:.0f} {100 * level:.0f} {100 * far:.0f} {60 * level:.0f}",
+        "~": f"0 8 {25 * far:.0f} 0 {70 * far:.0f} 12 {100 * far:.0f} 2",
+        "=": f"0 0 {100 * far:.0f} {100 * level:.0f}|{30 * level:.0f} 22 {95 * far:.0f} {22 + 90 * level:.0f}",
+        "/": "40 -8 0 106",
+        "+": "30 0 30 60|0 30 60 30",
+        "x": "4 4 70 90|66 0 0 96",
+        "#": "20 0 10 90|50 0 40 90|0 26 66 24|-6 58 60 56",
+        "*": "30 0 30 60|2 14 58 46|58 14 2 46",
+        "$": "52 14 28 6 10 22 20 42 44 52 54 76 34 94 6 84|30 -12 30 112",
+        "£": "60 12 36 0 20 24 24 60 6 96|6 96 70 92|4 50 50 48",
+        "L": f"0 60 {60 * far:.0f} 0 {120 * far:.0f} 70 {200 * far:.0f} 10",
+    }
+    arcs = [np.array(arc.split(), float).reshape(-1, 2) / 100 for arc in skeletons.get(name, "0 0 40 0").split("|")]
+    return hands.trace(arcs, rng)
+
+
+def _bent(plane: NDArray[np.uint8] | cv2.typing.MatLike, bend: float, rng: np.random.Generator) -> cv2.typing.MatLike:
+    height, width = plane.shape[:2]
+    nodes = bend * rng.standard_normal((2, 4, 4)).astype(np.float32)
+    dx, dy = (cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR) for part in nodes)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return cv2.remap(plane, x + dx, y + dy, cv2.INTER_LINEAR)
+
+
+def _redrawn(ink: NDArray[np.uint8], half: float) -> Ink:
+    """Ink whose strokes are `half` broad to each side, by the distance to their edges."""
+    inside = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
+    now = 2 * float(inside[ink > 0].mean()) if ink.any() else 1.0
+    if half < 0.8 * now:
+        # Paring a stroke down would break it where it is thin: a fine pen goes along its middle instead.
+        peak = (inside > 0.3 * now) & (inside >= cv2.dilate(inside, np.ones((3, 3), np.uint8)) - 0.5)
+        apart = cv2.distanceTransform(1 - peak.astype(np.uint8), cv2.DIST_L2, 3)
+        return _tight(np.clip(max(half, 0.6) - apart + 0.7, 0, 1).astype(np.float32))
+    change = min(half - now, 0.05 * BODY)  # no broader than leaves the loops open
+    margin = max(0, int(change)) + 2
+    ink = np.pad(ink, margin)
+    inside = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
+    outside = cv2.distanceTransform(1 - ink, cv2.DIST_L2, 3)
+    edge = np.where(ink > 0, inside - 0.5, 0.5 - outside)
+    return _tight(np.clip(edge + change + 0.5, 0, 1).astype(np.float32))
+
+
+def _add(ink: NDArray[np.uint8], digit: int, rng: np.random.Generator) -> None:
+    """Add what MNIST hardly has: a flag or a foot to a 1, a bar to a 7."""
+    x, y, w, h = cv2.boundingRect(ink)
+    if not w:
+        return
+    thick = max(2, round(4 * float(cv2.distanceTransform(ink, cv2.DIST_L2, 3)[ink > 0].mean())))
+
+    def line(start: tuple[float, float], end: tuple[float, float]) -> None:
+        cv2.line(ink, (round(start[0]), round(start[1])), (round(end[0]), round(end[1])), 1, thick)
+
+    def edge(row: float) -> float:
+        columns = np.flatnonzero(ink[int(np.clip(row, 0, len(ink) - 1))])
+        return float(columns[-1]) - thick / 2 if columns.size else x + w / 2
+
+    if digit == 1 and w < 0.7 * h:
+        top = edge(y + thick / 2), y + thick / 2
+        angle = np.radians(rng.uniform(18, 60))
+        length = h * rng.uniform(0.25, 0.75 if angle < np.radians(45) else 0.5)
+        line(top, (top[0] - length * np.sin(angle), top[1] + length * np.cos(angle)))
+        if rng.random() < 0.25:
+            foot, reach = edge(y + h - 1 - thick / 2), h * rng.uniform(0.12, 0.35)
+            line((foot - reach, y + h - thick / 2), (foot + reach, y + h - thick / 2))
+    elif digit == 7:
+        row = y + h * rng.uniform(0.42, 0.62)
+        reach, tilt = h * rng.uniform(0.14, 0.34), h * rng.normal(0.02, 0.05)
+        line((edge(row) - reach, row + tilt), (edge(row) + reach, row - tilt))
+
+
+def _tight(ink: Ink) -> Ink:
+    """Cut ink to its own box."""
+    x, y, w, h = cv2.boundingRect((ink > 0.3).astype(np.uint8))
+    return ink[y : y + h, x : x + w] if w and h else ink[:1, :1]
+
+
+def _ground(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Ink, bool]:
+    """What is printed under the writing, 1 for as dark as it, and whether it is a security print."""
+    height, width = shape
+    kind = str(rng.choice(list(GROUNDS), p=list(GROUNDS.values())))
+    cover = np.zeros(shape, np.float32)
+    if kind == "guilloche":
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        for _ in range(rng.integers(1, 4)):
+            angle, period = rng.uniform(-1.6, 1.6), rng.uniform(4, 16)
+            wave = rng.uniform(0, 3.5) * np.sin(x * rng.uniform(0.01, 0.12) + y * rng.uniform(-0.1, 0.1))
+            phase = (x * np.sin(angle) + y * np.cos(angle)) / period + wave * rng.uniform(0.1, 0.8)
+            family = np.clip((np.cos(2 * np.pi * phase) - rng.uniform(-0.3, 0.8)) * rng.uniform(1, 4), 0, 1)
+            np.maximum(cover, rng.uniform(0.3, 1) * family, out=cover)
+        cover *= rng.uniform(0.1, 0.6)
+    elif kind == "letters":
+        for _ in range(rng.integers(1, 5)):
+            at = int(rng.uniform(-0.2, 1) * width), int(rng.uniform(0.2, 1.3) * height)
+            text = chr(int(rng.integers(65, 91)))
+            size = float(rng.uniform(1, 4)) * height / 90
+            _print(cover, text, at, size=size, thick=int(rng.integers(4, 22)), tone=1.0)
+        cover *= rng.uniform(0.08, 0.4)
+    elif kind == "stamp":
+        at = int(rng.uniform(0, 1) * width), int(rng.uniform(0, 1) * height)
+        thick = int(rng.integers(1, 4))
+        if rng.random() < 0.5:
+            cv2.circle(cover, at, int(rng.uniform(0.5, 1.6) * height), 1.0, thick, cv2.LINE_AA)
+        else:
+            end = at[0] + int(rng.uniform(1, 3) * height), at[1] + int(rng.uniform(0.5, 1) * height)
+            cv2.rectangle(cover, at, end, 1.0, thick, cv2.LINE_AA)
+        cover *= rng.uniform(0.15, 0.6)
+    return cover, kind == "guilloche"
+
+
+def _taken(ink: Ink, printed: Ink, body: float, rng: np.random.Generator) -> Page:
+    """The crop as a scanner or a camera takes it."""
+    shape = ink.shape[:2]
+    ground, secure = _ground((shape[0], shape[1]), rng)
+    if rng.random() < 0.35:  # pencil, chalk, a dry pen on rough paper
+        ink = ink * (1 - rng.uniform(0.1, 0.7) * np.clip(0.5 + 0.5 * _texture(shape, rng.uniform(0.6, 1.5), rng), 0, 1))
+    elif rng.random() < 0.3:
+        ink = ink * (1 - rng.uniform(0.05, 0.45) * np.clip(_texture(shape, rng.uniform(8, 30), rng), 0, 1))
+    paper = float(rng.uniform(120, 255))
+    contrast = float(rng.uniform(30, 80) if rng.random() < (0.4 if secure else 0.2) else rng.uniform(60, paper))
+    under = np.maximum(printed, ground)
+    hidden = contrast * (ink + under * (1 - 0.75 * ink))
+    light = np.ones(shape, np.float32)
+    if rng.random() < 0.4:
+        x = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)
+        y = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, np.newaxis]
+        light = 1 + rng.uniform(-0.25, 0.25) * x + rng.uniform(-0.2, 0.2) * y
+        if rng.random() < 0.25:
+            angle, soft = rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.08)
+            edge = (np.cos(angle) * x + np.sin(angle) * y - rng.uniform(-0.3, 0.3)) / soft
+            light = light * (1 - rng.uniform(0.15, 0.5) / (1 + np.exp(-np.clip(edge, -30, 30))))
+    grain = rng.uniform(0, 0.015) * _texture(shape, rng.uniform(0.7, 4), rng)
+    seen = np.clip(paper - hidden, 0, 255) * np.clip(light + grain, 0.2, 1.2)
+    if rng.random() < 0.07:
+        seen = 255 - seen  # chalk, displays, negatives
+    seen = np.asarray(seen, np.float32)
+    if rng.random() < 0.55:
+        seen = np.asarray(cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.4, 1.7)), np.float32)
+    target = np.exp(rng.uniform(np.log(15), np.log(60)))  # pixels: the digits' height in the crop
+    factor = float(target / body)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    seen = np.asarray(cv2.resize(seen, None, fx=factor, fy=factor, interpolation=how), np.float32)
+    noise = min(rng.exponential(3.0), 0.14 * contrast)
+    seen = seen + noise * rng.standard_normal(seen.shape, np.float32)
+    taken = np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+    kind = rng.random()
+    if kind < 0.06:  # one bit, or nearly: as some scanners deliver
+        level, _ = cv2.threshold(taken, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+        steep = float(rng.choice([1, 20, 60]))
+        return np.asarray(np.clip((taken.astype(np.float32) - level) * 255 / steep + 128, 0, 255), np.uint8)
+    if kind < 0.55:
+        _, data = cv2.imencode(".jpg", taken, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return np.asarray(taken, np.uint8)
+
+
+def _print(cover: Ink, text: str, at: tuple[int, int], *, size: float, thick: int, tone: float) -> None:
+    plane = np.zeros(cover.shape, np.uint8)  # OpenCV sets text on bytes only
+    cv2.putText(plane, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, thick, cv2.LINE_AA)
+    np.maximum(cover, tone / 255 * plane.astype(np.float32), out=cover)
+
+
+def _texture(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> Ink:
+    """Random unevenness of unit size whose grains are about `spread` pixels."""
+    step = max(1.0, spread)
+    coarse = max(2, round(shape[1] / step)), max(2, round(shape[0] / step))
+    noise = rng.standard_normal(coarse[::-1], np.float32)
+    return np.asarray(cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)

@@ -1,0 +1,124 @@
+"""The fields that the field network is trained on: made, and taken back through the line normaliser that serves.
+
+Made once for a seed, in as many processes as there are processors, and kept in a cache: each field comes from a random
+generator of its own, so that the number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from train.fields import field
+from watcher import line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from train.mnist import Images, Labels
+    from watcher.normalise import Page
+
+SLICE = 250  # fields that one task makes
+SOURCES = ("fields.py", "hands.py", "lines.py", "nothing.py", "render.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of writing as the network sees them, and their digits."""
+
+    planes: tuple[NDArray[np.uint8], ...]  # (HEIGHT, width) each
+    values: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Fields to make of some images."""
+
+    images: Images
+    labels: Labels
+    seed: tuple[int, ...]
+    count: int
+
+
+def pool(images: Images, labels: Labels, seed: int, count: int) -> Lines:
+    """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
+    path = _cached(images, seed, count)
+    if path.is_file():
+        with np.load(path) as kept:
+            planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
+            return Lines(tuple(planes), tuple(kept["values"].tolist()))
+    lines = _made(images, labels, seed, count)
+    _keep(path, lines)
+    return lines
+
+
+def make_slice(task: Task) -> Lines:
+    """Make one slice of fields."""
+    cv2.setNumThreads(1)  # there is a process for each processor
+    planes, values = [], []
+    for index in range(task.count):
+        page, value = field(task.images, task.labels, np.random.default_rng([*task.seed, index]))
+        plane = line_of(page)
+        if plane is not None and long_enough(plane.shape[1], value):
+            planes.append(plane)
+            values.append(value)
+    return Lines(tuple(planes), tuple(values))
+
+
+def line_of(page: Page) -> NDArray[np.uint8] | None:
+    """The line that the watcher finds on a page, in 256 steps; None where it finds nothing."""
+    found = line.normalise_line(page)
+    return None if found is None else np.rint(found.image * 255).astype(np.uint8)
+
+
+def long_enough(width: int, value: str) -> bool:
+    """Whether the network has a step for each digit, and one between those that are alike (see `ctc`)."""
+    alike = sum(a == b for a, b in pairwise(value))
+    return len(value) + alike <= 2 * (width // 4)
+
+
+def _made(images: Images, labels: Labels, seed: int, count: int) -> Lines:
+    tasks = [Task(images, labels, (seed, start), min(SLICE, count - start)) for start in range(0, count, SLICE)]
+    context = multiprocessing.get_context("spawn")  # since TensorFlow has threads by now
+    with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as workers:
+        parts: Sequence[Lines] = list(
+            tqdm(workers.map(make_slice, tasks), "making fields", len(tasks), leave=False, disable=None, unit="slice")
+        )
+    return Lines(
+        tuple(plane for part in parts for plane in part.planes), tuple(value for part in parts for value in part.values)
+    )
+
+
+def _cached(images: Images, seed: int, count: int) -> Path:
+    """Where the fields are kept: named by all they depend on, the code included."""
+    key = hashlib.sha256(f"{line.VERSION} {seed} {count}".encode())
+    key.update(images.tobytes())
+    for source in SOURCES:
+        key.update((Path(__file__).parent / source).read_bytes())
+    key.update(Path(line.__file__).read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "digitdrop" / "fields" / f"{key.hexdigest()[:16]}.npz"
+
+
+def _keep(path: Path, lines: Lines) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    widths = [plane.shape[1] for plane in lines.planes]
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez(file, planes=np.concatenate(lines.planes, axis=1), widths=widths, values=np.array(lines.values))
+    os.replace(file.name, path)

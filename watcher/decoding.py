@@ -1,0 +1,129 @@
+"""What a network says along a line: the likely values, and where each of their digits stands. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLANK = 10  # the class that is no digit
+BEAM = 12  # values kept at each step
+LEAST = 1e-4  # less likely digits are not followed up
+SWAPS = 30  # runners-up that are tried in the place of a digit
+SURE = 0.999  # a step so surely blank changes nothing but the odds
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A value that a line may say, and its log-probability."""
+
+    value: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One digit of a value on its line."""
+
+    first: int  # steps, where it begins and ends
+    last: int
+    peak: int  # the step that is surest of it
+    odds: tuple[float, ...]  # of each of the ten digits, there
+
+
+def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:
+    """The likeliest values of (steps, 11) probabilities, the likeliest first, by prefix beam search (Graves 2012)."""
+    # Of each value so far: how likely with a blank at the end, and how likely with its last digit there.
+    values: dict[str, tuple[float, float]] = {"": (1.0, 0.0)}
+    scale = 0.0  # log of what was taken out, lest the numbers vanish
+    for step in steps.astype(np.float64).tolist():
+        blank = step[BLANK]
+        if blank > SURE:
+            values = {
+                value: ((b + d) * blank, d * step[int(value[-1])] if value else 0.0) for value, (b, d) in values.items()
+            }
+            continue
+        likely = [(str(digit), p) for digit, p in enumerate(step[:BLANK]) if p > LEAST]
+        grown: dict[str, tuple[float, float]] = {}
+        for value, (b, d) in values.items():
+            last = value[-1:]
+            stays = d * step[int(last)] if last else 0.0
+            with_blank, with_digit = grown.get(value, (0.0, 0.0))
+            grown[value] = with_blank + (b + d) * blank, with_digit + stays
+            for digit, p in likely:
+                longer = value + digit
+                with_blank, with_digit = grown.get(longer, (0.0, 0.0))
+                grown[longer] = with_blank, with_digit + (b if digit == last else b + d) * p
+        best = sorted(grown.items(), key=lambda item: -sum(item[1]))[:beam]
+        top = sum(best[0][1])
+        scale += math.log(top)
+        values = {value: (b / top, d / top) for value, (b, d) in best}
+    found = [Candidate(value, math.log(b + d) + scale) for value, (b, d) in values.items() if b + d > 0]
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def spots(steps: NDArray[np.float32], value: str) -> list[Spot]:
+    """Where each digit of `value` stands, by the likeliest alignment (Viterbi); empty where it cannot be."""
+    if not value:
+        return []
+    states = np.full(2 * len(value) + 1, BLANK)
+    states[1::2] = [int(digit) for digit in value]
+    logs = np.log(np.maximum(steps.astype(np.float64), 1e-30))[:, states]
+    count = len(states)
+    # A blank between two digits may be left out unless they are alike.
+    skips = np.zeros(count, np.bool_)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    score = np.full(count, -np.inf)
+    score[:2] = logs[0, :2]
+    came = np.zeros(logs.shape, np.int8)
+    for t in range(1, len(logs)):
+        ways = np.full((3, count), -np.inf)
+        ways[0] = score
+        ways[1, 1:] = score[:-1]
+        ways[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
+        came[t] = ways.argmax(axis=0)
+        score = ways.max(axis=0) + logs[t]
+    state = count - 1 if score[-1] > score[-2] else count - 2
+    if not np.isfinite(score[state]):
+        return []
+    path = np.zeros(len(logs), np.int64)
+    for t in range(len(logs) - 1, -1, -1):
+        path[t] = state
+        state -= int(came[t, state])
+    found = []
+    for number, digit in enumerate(states[1::2]):
+        here = np.flatnonzero(path == 2 * number + 1)
+        peak = int(here[steps[here, digit].argmax()])
+        odds = steps[here, :BLANK].max(axis=0)
+        odds = odds / max(float(odds.sum()), 1.0)
+        found.append(Spot(int(here[0]), int(here[-1]), peak, tuple(odds.tolist())))
+    return found
+
+
+def substitutions(steps: NDArray[np.float32], found: list[Candidate], most: int = 4) -> list[Candidate]:
+    """What the likeliest values become with one or two digits replaced by their runners-up, the likeliest first.
+
+    A check digit tells such values apart where the beam has long dropped them.
+    """
+    made: dict[str, float] = {}
+    for candidate in found[:most]:
+        swaps = [
+            (place, str(other), math.log(max(odds, 1e-12)) - math.log(max(spot.odds[int(digit)], 1e-12)))
+            for place, (digit, spot) in enumerate(zip(candidate.value, spots(steps, candidate.value), strict=False))
+            for other, odds in enumerate(spot.odds)
+            if other != int(digit)
+        ]
+        swaps = sorted(swaps, key=lambda swap: -swap[2])[:SWAPS]
+        pairs = [(one, other) for one in swaps for other in swaps if one[0] < other[0]]
+        for changes in [*((swap,) for swap in swaps), *pairs]:
+            digits = list(candidate.value)
+            for place, digit, _ in changes:
+                digits[place] = digit
+            value, score = "".join(digits), candidate.score + sum(cost for *_, cost in changes)
+            made[value] = max(score, made.get(value, -math.inf))
+    return sorted((Candidate(value, score) for value, score in made.items()), key=lambda one: -one.score)

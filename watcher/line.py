@@ -1,0 +1,256 @@
+"""A crop of one line of writing becomes the field network's input: its ink at one height, from left to right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from watcher.normalise import Labels, Mask, Page, Plane
+    from watcher.reading import Box
+
+VERSION = 1
+HEIGHT = 32  # pixels of the network's input
+BODY = 24  # of those, the writing's height; the rest is margin
+LONGEST = 768  # pixels of width at most: what is longer is squeezed
+ASIDE = 0.3  # of the writing's height: the margin at its left and right
+
+SEARCH = 64  # pixels: the height at which the writing is looked for
+WIDEST = 1024  # pixels of width at most, there
+STROKE = 0.3  # of the height: what is broader is paper, shadow or a bar
+MIN_CONTRAST = 9.0  # grey levels between ink and paper
+SHARE = 0.38  # of the ink's level: where a stroke begins
+LINE = 1.3  # of the height: what is straight for so long is ruled
+RUNG = 0.4  # of the height: upright strokes as long, from one ruled line to the next, part the cells of a comb
+SPAN = 0.94  # of the height: an upright stroke as long goes from edge to edge
+TALL = 0.4  # of the tallest stroke: shorter strokes do not tell how high the writing is
+SPECK = 0.08  # of the height: a smaller thing is a speck
+SKEW = 0.05  # slope from which on a line is set straight
+STEEPEST = 0.3
+INKED = 0.45  # of the ink's level: where a digit's box has its edge
+REACH = 0.6  # of the height: a digit is no broader to each side of its middle
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The line of writing found on a page."""
+
+    image: NDArray[np.float32]  # (HEIGHT, width), 0 paper to 1 ink: the network's input
+    box: Box  # what it shows of the page
+    slope: float  # of the line on the page, downwards to the right
+
+    def place(self, left: float, top: float, right: float, bottom: float) -> Box:
+        """Where a part of the image stands on the page."""
+        x, y, w, h = self.box
+        height, width = self.image.shape
+        x0, x1 = x + left * w / width, x + right * w / width
+        down = self.slope * ((x0 + x1) / 2 - x - w / 2)
+        y0, y1 = y + top * h / height + down, y + bottom * h / height + down
+        return round(x0), round(y0), max(1, round(x1 - x0)), max(1, round(y1 - y0))
+
+
+def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
+    """Where the digits stand on the page: the ink about the middle of each span, from and to as shares of the line.
+
+    Neighbours are parted where there is the least ink between them.
+    """
+    width = line.image.shape[1]
+    ink = line.image > INKED
+    middles = [(first + last) / 2 * width for first, last in steps]
+    columns = ink.sum(axis=0)
+    cuts = [max(0.0, middles[0] - REACH * HEIGHT)] if middles else []
+    for left, right in pairwise(middles):
+        first, last = int(left) + 1, max(int(right), int(left) + 2)
+        between = columns[first:last]
+        centre = np.abs(np.arange(len(between)) - len(between) / 2) / (len(between) + 1)
+        cuts.append(first + int((between + centre).argmin()) if len(between) else (left + right) / 2)
+    cuts.append(min(float(width), middles[-1] + REACH * HEIGHT) if middles else width)
+    found = []
+    for middle, left, right in zip(middles, cuts, cuts[1:], strict=False):
+        x0, x1 = int(max(left, middle - REACH * HEIGHT)), int(np.ceil(min(right, middle + REACH * HEIGHT)))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
+        near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - middle) < 0.35 * BODY
+        real = stats[1:, cv2.CC_STAT_HEIGHT] >= 0.3 * BODY
+        mine = np.flatnonzero(near & real) + 1
+        if mine.size:
+            part = stats[mine]
+            left_, top = part[:, 0].min() + x0, part[:, 1].min()
+            right_, bottom = (part[:, 0] + part[:, 2]).max() + x0, (part[:, 1] + part[:, 3]).max()
+        else:
+            left_, top, right_, bottom = x0, (HEIGHT - BODY) // 2, max(x1, x0 + 1), (HEIGHT + BODY) // 2
+        found.append(line.place(float(left_), float(top), float(right_), float(bottom)))
+    return found
+
+
+def normalise_line(page: Page) -> Line | None:
+    """Find the line of writing on `page`, set it straight and bring it to one height; None where nothing is written."""
+    height, width = page.shape[:2]
+    scale = min(SEARCH / height, WIDEST / width)
+    small = _resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
+    grey = _grey(small)
+    sign = _polarity(grey)
+    found = _extent(_ink(grey, sign, grey.shape[0]))
+    if found is None:
+        return None
+    (x0, y0, x1, y1), slope = found
+    fx, fy = width / small.shape[1], height / small.shape[0]
+    slope *= fy / fx
+    tall = (y1 - y0) * fy
+    side, above = ASIDE * tall, tall * (HEIGHT / BODY - 1) / 2
+    left, right = max(0.0, x0 * fx - side), min(float(width), x1 * fx + side)
+    top, bottom = y0 * fy - above, y1 * fy + above
+    box = round(left), round(top), max(1, round(right) - round(left)), max(1, round(bottom) - round(top))
+    return Line(_levelled(_cut(page, box, slope, sign)), box, slope)
+
+
+def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
+    """The ink of the page in the box, set straight, at the height of the input; beyond the page there is none."""
+    x, y, w, h = box
+    reach = int(abs(slope) * w / 2) + 1 if slope else 0
+    top, bottom = max(0, y - reach), min(page.shape[0], y + h + reach)
+    scale = HEIGHT / h
+    width = min(LONGEST, max(8, round(w * scale)))
+    part = _resized(page[top:bottom, x : x + w], width, max(1, round((bottom - top) * scale)))
+    ink = _ink(_grey(part), sign, HEIGHT)
+    tilt = slope * (w / h) * (HEIGHT / width)  # in pixels of the input, which may be squeezed
+    matrix = np.array([[1, 0, 0], [tilt, 1, (y - top) * scale - tilt * width / 2]], np.float32)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(ink, matrix, (width, HEIGHT), flags=how), np.float32)
+
+
+def _resized(page: Page, width: int, height: int) -> Page:
+    how = cv2.INTER_AREA if height < page.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(page, (width, height), interpolation=how), np.uint8)
+
+
+def _grey(page: Page) -> Plane:
+    """One plane along the colour axis in which neighbouring pixels differ most, so that no pen vanishes."""
+    if page.ndim == 2:
+        return page.astype(np.float32)
+    side = page.shape[0] // 2 * 2 + 1
+    detail = page.astype(np.float32) - cv2.blur(page, (side, side))
+    some = detail[::2, ::2].reshape(-1, 3)
+    axis = np.linalg.eigh(some.T @ some)[1][:, -1]
+    axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
+    return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), np.float32).reshape(page.shape[:2])
+
+
+def _polarity(grey: Plane) -> int:
+    """1 where the ink is the dark, -1 where it is the bright: strokes are few and far from the paper's level."""
+    side = grey.shape[0] // 2 * 2 + 1
+    detail = grey - cv2.blur(grey, (side, side))
+    square = detail * detail
+    skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
+    # In a tight crop of a thick pen the strokes are not few, but most of the rim is paper still.
+    rim = np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
+    above = float(np.median(rim) - grey.mean()) / (float(grey.std()) + 1e-6)
+    return 1 if skew <= min(max(above, -1), 1) else -1
+
+
+def _ink(grey: Plane, sign: int, height: int) -> Plane:
+    """How much ink each pixel holds, on paper made flat: what closing fills is thin and dark."""
+    grey = sign * grey
+    side = int(STROKE * height) // 2 * 2 + 1
+    paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    return np.asarray(cv2.blur(paper, (5, 5)) - grey, np.float32)
+
+
+def _levelled(ink: Plane) -> NDArray[np.float32]:
+    """Ink from 0 to 1: 1 is what the strokes usually hold."""
+    top = np.partition(ink, int(0.985 * ink.size), axis=None)[int(0.985 * ink.size)]
+    strokes = ink[ink > 0.4 * top]
+    level = max(float(np.median(strokes)) if strokes.size else 0.0, MIN_CONTRAST)
+    return np.asarray(np.clip(ink / level, 0, 1.25) / 1.25, np.float32)
+
+
+def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
+    """Left, top, right and bottom of the writing, once it is straight, and the slope it has now."""
+    height, width = ink.shape
+    high = float(np.partition(ink, int(0.99 * ink.size), axis=None)[int(0.99 * ink.size)])
+    if high < MIN_CONTRAST:
+        return None
+    mask = (ink > SHARE * high).astype(np.uint8)
+    clean = _without_lines(mask)
+    labels, stats = _components(clean)
+    keep = _strokes(stats, height)
+    if not keep.any():  # a 1 that fills the crop may look ruled
+        labels, stats = _components(mask)
+        keep = _strokes(stats, height)
+        if not keep.any():
+            return None
+    tall = keep & (stats[:, 3] >= TALL * stats[keep, 3].max())
+    slope = _slope(np.take(tall, labels))
+    centre = (stats[:, 0] + stats[:, 2] / 2 - width / 2) * slope
+    top, bottom = stats[:, 1] - centre, stats[:, 1] + stats[:, 3] - centre
+    first, last = stats[keep, 0].min(), (stats[keep, 0] + stats[keep, 2]).max()
+    middle = ((first + last) / 2 - width / 2) * slope  # the cut is straightened about its own middle
+    return (
+        int(first),
+        int(top[tall].min() + middle),
+        int(last),
+        int(np.ceil(bottom[tall].max() + middle)),
+    ), slope
+
+
+def _strokes(stats: Labels, height: int) -> NDArray[np.bool_]:
+    """Which components are writing: no specks, no end of a line above or below."""
+    tops, bottoms = stats[:, 1], stats[:, 1] + stats[:, 3]
+    peeks = ((tops == 0) | (bottoms == height)) & (stats[:, 3] < 0.3 * height)
+    keep = ~peeks & (np.maximum(stats[:, 2], stats[:, 3]) >= SPECK * height)
+    keep[0] = False
+    if keep.any():
+        tallest = int(stats[keep, 3].max())
+        keep &= np.maximum(stats[:, 2], stats[:, 3]) >= 0.12 * tallest
+        if tallest < 2 * SPECK * height:
+            keep[:] = False
+    return np.asarray(keep, np.bool_)
+
+
+def _slope(writing: NDArray[np.bool_]) -> float:
+    """The slope of a line of writing, 0 where it is about level or too short to tell."""
+    rows = np.arange(writing.shape[0], dtype=np.float64)
+    mass = writing.sum(axis=0).astype(np.float64)
+    total = mass.sum()
+    x = np.arange(len(mass), dtype=np.float64) - (mass @ np.arange(len(mass))) / max(total, 1)
+    spread = float(mass @ (x * x))
+    if total == 0 or (12 * spread / total) ** 0.5 < 2.2 * float(np.ptp(np.flatnonzero(writing.any(axis=1))) + 1):
+        return 0.0
+    slope = float((rows @ writing) @ x) / spread
+    return slope if SKEW < abs(slope) < STEEPEST else 0.0
+
+
+def _without_lines(mask: Mask) -> Mask:
+    """The mask less what is ruled: long level lines, and the uprights between them or from edge to edge."""
+    height, width = mask.shape
+    run = int(min(LINE * height, 0.8 * width))
+    slack = cv2.dilate(mask, np.ones((3, 1), np.uint8))
+    across = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
+    across = np.asarray(cv2.dilate(across, np.ones((3, 3), np.uint8)), np.uint8) & mask
+    slack = cv2.dilate(mask, np.ones((1, 3), np.uint8))
+    down = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((int(RUNG * height), 1), np.uint8))
+    down = np.asarray(down, np.uint8) & mask
+    ruled = across.copy()
+    if down.any():
+        labels, stats = _components(down)
+        bounds = cv2.dilate(across, np.ones((9, 5), np.uint8))
+        bounds[:2], bounds[-2:] = 1, 1
+        for i in range(1, len(stats)):
+            x, y, w, h, _ = stats[i]
+            between = bounds[max(0, y - 1) : y + 3, x : x + w].any() and bounds[y + h - 3 : y + h + 1, x : x + w].any()
+            if w < 0.2 * height and (h >= SPAN * height or (between and across.any())):
+                ruled |= (labels == i).astype(np.uint8)
+    return mask & ~ruled
+
+
+def _components(mask: Mask) -> tuple[Labels, Labels]:
+    """Connected strokes: each pixel's number (0: paper), and left, top, width, height and area of each."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask))
+    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
