@@ -25,7 +25,7 @@ check: $(VENV)/dev.done  ## lint and types
 train: $(VENV)/train.done  ## make model/ again from MNIST
 	$(BIN)/python -m train fit $(ARGS)
 
-bench: $(VENV)/train.done  ## what README.md's figures come from; DATA=folder with labels.csv for the accuracy
+bench: $(VENV)/train.done  ## what README.md's figures on speed come from; ARGS="flood trickle" for some of the cases
 	$(BIN)/python -m benchmarks $(ARGS)
 
 install: $(VENV)/run.done  ## only install what running needs

@@ -1,190 +1,75 @@
-"""Measure the watcher on this machine, beside the reference path: `make bench`.
+"""Measure the watcher on this machine: `make bench`, or `python -m benchmarks [CASE…]`.
 
-The reference path is the way a notebook does it: read the image, resize it to 28×28, invert, `model.predict`, draw a
-pyplot figure and save it. Both read the project's samples, over and over, in the same run.
+All figures of a case come from one run, measured in turn, as medians. `--json` keeps them, `--compare` sets them beside
+those of another version, `--plot` draws the flood's.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import signal
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-import yaml
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROOT = Path(__file__).parent.parent
-SAMPLES = [  # broken.png would wait for `patience`
-    path
-    for path in sorted((ROOT / "samples").iterdir())
-    if path.suffix in {".png", ".jpg", ".webp", ".bmp"} and path.stem != "broken"
-]
-SETTLE = 0.5  # seconds
-
-
-class Watcher:
-    """A daemon on folders of its own."""
-
-    def __init__(self, root: Path, **settings: Any) -> None:
-        self.inbox, self.outbox = root / "inbox", root / "outbox"
-        self.outside = root / "outside"
-        for folder in (self.inbox, self.outbox, self.outside):
-            folder.mkdir()
-        config = root / "config.yaml"
-        config.write_text(yaml.safe_dump({"model": str(ROOT / "model"), "settle": SETTLE} | settings))
-        self.command = [sys.executable, "-m", "watcher", "run", "--config", str(config)]
-        self.seen: set[str] = set()
-        self.rows = 0
-
-    @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[str]]:
-        """Start it, wait until it is ready, stop it at the end."""
-        with subprocess.Popen(self.command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "ready after" in line:
-                    break
-            yield process
-            process.send_signal(signal.SIGTERM)
-
-    def prepare(self, count: int) -> None:
-        """Lay out scans beside the inbox."""
-        for number, sample in zip(range(count), itertools.cycle(SAMPLES)):
-            (self.outside / f"{number:06d}{sample.suffix}").write_bytes(sample.read_bytes())
-
-    def move_in(self) -> None:
-        """Rename what was laid out into the inbox, all at once."""
-        self.outside.rename(self.inbox / "dropped")
-        self.outside.mkdir()
-
-    def wait(self, rows: int) -> None:
-        """Until so many rows are delivered."""
-        while self.rows < rows:
-            for name in os.listdir(self.outbox):
-                if name not in self.seen and not name.startswith("."):
-                    self.seen.add(name)
-                    self.rows += (self.outbox / name / "results.csv").read_bytes().count(b"\n") - 1
-            time.sleep(0.002)
-
-
-def start(runs: int) -> dict[str, float]:
-    """Seconds from the command to ready."""
-    times = []
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory() as root:
-            watcher = Watcher(Path(root), workers=2)
-            begin = time.perf_counter()
-            with watcher.running():
-                times.append(time.perf_counter() - begin)
-    return {"median_s": statistics.median(times)}
-
-
-def trickle(runs: int) -> dict[str, float]:
-    """Milliseconds from a scan's rename into the inbox to its delivery, beyond `settle`; and the memory meanwhile."""
-    times = []
-    with tempfile.TemporaryDirectory() as root:
-        watcher = Watcher(Path(root), workers=2)
-        with watcher.running() as process:
-            for number in range(runs):
-                watcher.prepare(1)
-                begin = time.perf_counter()
-                os.rename(watcher.outside / f"000000{SAMPLES[0].suffix}", watcher.inbox / f"{number}.jpg")
-                watcher.wait(number + 1)
-                times.append((time.perf_counter() - begin - SETTLE) * 1000)
-            memory = resident(process.pid)
-    return {"p50_ms": statistics.median(times), "max_ms": max(times), "memory_mb": memory}
-
-
-def flood(count: int, **settings: Any) -> dict[str, float]:
-    """Scans a second, of many dropped at once."""
-    with tempfile.TemporaryDirectory() as root:
-        watcher = Watcher(Path(root), workers=2, **settings)
-        watcher.prepare(count)
-        with watcher.running() as process:
-            watcher.move_in()
-            time.sleep(SETTLE)
-            begin = time.perf_counter()
-            watcher.wait(count)
-            rate = count / (time.perf_counter() - begin)
-            return {"scans_per_s": rate, "memory_mb": resident(process.pid)}
-
-
-def reference(count: int) -> dict[str, float]:
-    """Scans a second the way of a notebook."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import matplotlib as mpl  # noqa: PLC0415 - only the reference needs it
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    from train.recipes import reference_network  # noqa: PLC0415
-
-    network = reference_network(10)  # untrained: its speed is the same
-    with tempfile.TemporaryDirectory() as root:
-        paths = list(itertools.islice(itertools.cycle(SAMPLES), count))
-        rates = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            for number, path in enumerate(paths):
-                grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-                assert grey is not None
-                image = 1 - cv2.resize(grey, (28, 28)).astype(np.float32) / 255
-                probabilities = network.predict(image[None, ..., None], verbose=0)[0]
-                figure, axes = plt.subplots()
-                axes.imshow(grey, cmap="gray")
-                axes.set_title(f"{probabilities.argmax()} ({probabilities.max():.1%})")
-                figure.savefig(Path(root) / f"{number}.png")
-                plt.close(figure)
-            rates.append(count / (time.perf_counter() - begin))
-    return {"scans_per_s": statistics.median(rates)}
-
-
-def resident(pid: int) -> float:
-    """Megabytes of memory of a process and its children, shared pages counted once (PSS)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0
-    for process in [pid, *map(int, children)]:
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1000
+from benchmarks.cases import CASES, Table
+from benchmarks.plot import plot
 
 
 def main() -> int:
-    """Measure and print a table; `--json FILE` keeps the figures."""
+    """Measure what is asked for and print a table for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--scans", type=int, default=2000, metavar="N", help="in a flood (default: 2000)")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--scans", type=int, default=1000, metavar="N", help="in a flood (default: 1000)")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each flood and start (default: 3)")
+    parser.add_argument("--drops", type=int, default=30, metavar="N", help="in the trickle (default: 30)")
+    parser.add_argument("--names", type=int, default=100_000, metavar="N", help="in the tree (default: 100000)")
+    parser.add_argument("--waiting", type=int, default=10_000, metavar="N", help="at most, in growth (default: 10000)")
+    parser.add_argument("--seconds", type=int, default=20, metavar="S", help="to stay idle (default: 20)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
-    arguments = parser.parse_args()
-    figures = {
-        "start to ready": start(5),
-        "one scan, beyond settle": trickle(20),
-        "flood, all outputs": flood(arguments.scans),
-        "flood, no pictures": flood(arguments.scans, thumbnails="none", contact_sheet=False),
-        "reference path": reference(40),
-    }
-    for name, values in figures.items():
-        print(f"{name:<26}" + "  ".join(f"{key} {value:,.2f}" for key, value in values.items()))
-    base = figures["reference path"]["scans_per_s"]
-    for name in ("flood, all outputs", "flood, no pictures"):
-        print(f"{name} against the reference path: {figures[name]['scans_per_s'] / base:.0f}×")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="figures of another version, as --json wrote them")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the flood as a PNG")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - CASES.keys():
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    before = json.loads(options.compare.read_text(encoding="utf-8")) if options.compare else {}
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    figures: dict[str, Table] = {}
+    for name in options.cases or CASES:
+        figures[name] = CASES[name](options)
+        print(f"\n{name}: {CASES[name].__doc__}\n{_text(figures[name], before.get(name, {}))}", flush=True)
+        if options.json is not None:
+            options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.plot is not None and "flood" in figures:
+        plot(figures["flood"], options.plot)
     return 0
+
+
+def _text(table: Table, before: Table) -> str:
+    """A table as text; in brackets the figures of before."""
+    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+    lines = [["", *columns]]
+    for name, row in table.items():
+        cells = [
+            f"{row[column]:,.3g}" if abs(row.get(column, 0)) < 100 else f"{row[column]:,.0f}" if column in row else ""
+            for column in columns
+        ]
+        old = before.get(name, {})
+        lines.append(
+            [
+                name,
+                *(
+                    f"{cell} ({old[column]:,.3g})" if column in old else cell
+                    for column, cell in zip(columns, cells, strict=True)
+                ),
+            ]
+        )
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns) + 1)]
+    return "\n".join(
+        line[0].ljust(widths[0])
+        + "".join("  " + cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        for line in lines
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from watcher.claims import Batch
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -261,3 +263,35 @@ def test_an_empty_claim_is_no_delivery(inbox: Inbox) -> None:
     (empty.open / "sub").mkdir()
     assert taken(inbox) == []
     assert not empty.open.exists()
+
+
+def test_a_batch_on_its_way_is_not_handed_out_again(settings: Settings, inbox: Inbox) -> None:
+    """The environment may fail the loop while a batch is being delivered: it is waited for, and not read once more."""
+    (settings.inbox / "a.png").write_bytes(crop())
+    work, away = inbox.claims.work, inbox.claims.work.with_name(".away")
+    under_way: list[Batch] = []
+
+    def landed() -> None:
+        while under_way and work.exists():
+            batch = under_way.pop()
+            batch.decide()
+            batch.drop()
+
+    def tell(error: OSError | None) -> None:
+        if error is not None:
+            away.rename(work)
+
+    stop = False
+    inbox.stop = lambda: stop
+    seen = []
+    for batch in inbox.batches(lambda _: None, tell, landed=landed):
+        seen += [job.name for job in batch.jobs()]
+        if len(seen) == 1:
+            under_way.append(batch)
+            (settings.inbox / "b.png").write_bytes(crop())
+            work.rename(away)  # gone until the loop has met it
+        else:
+            batch.decide()
+            batch.drop()
+            stop = True
+    assert seen == ["a.png", "b.png"]

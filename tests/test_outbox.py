@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import crop, read_csv
 
+from watcher import claims
 from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.errors import ConfigError
@@ -152,3 +153,43 @@ def test_folders_that_will_not_do(tmp_path: Path, key: str) -> None:
     (tmp_path / key).write_bytes(b"")
     with pytest.raises(ConfigError, match=f"^{key}: .*is not a folder"):
         check_folders(settings)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one commit", "file by file"])
+def test_durable_before_decided_before_published(case: Case, monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    """Each file of a delivery is on the disk before it is decided, and the decision before it is published."""
+    happened: list[tuple[str, object]] = []
+    fsync, syncfs, rename = os.fsync, claims.syncfs, os.rename
+
+    def note_fsync(fd: int) -> None:
+        happened.append(("fsync", os.fstat(fd).st_ino))
+        fsync(fd)
+
+    def note_syncfs(fd: int) -> int:
+        happened.append(("syncfs", os.fstat(fd).st_dev))
+        return int(syncfs(fd))
+
+    def note_rename(source: Path, target: Path) -> None:
+        happened.append(("rename", os.path.splitext(source)[1]))
+        rename(source, target)
+
+    if not at_once:
+        monkeypatch.setattr(claims, "COMMIT_AS_ONE", set())
+    outbox = Outbox(case.settings)
+    stage = outbox.stage(case.batch)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(claims, "syncfs", note_syncfs)
+    monkeypatch.setattr(os, "rename", note_rename)
+    inodes = {os.stat(folder).st_ino for folder in (case.batch.work, stage.parent, case.settings.outbox)}
+    outbox.deliver(case.batch, case.rows(), "model")
+    delivered = case.settings.outbox / case.batch.id
+    inodes |= {os.stat(path).st_ino for path in (delivered, *delivered.rglob("*"))}
+    decided, published = happened.index(("rename", ".open")), happened.index(("rename", ""))
+    assert decided < published
+    before = set(happened[:decided])
+    if at_once:
+        assert ("syncfs", os.stat(delivered).st_dev) in before
+    else:
+        assert {("fsync", inode) for inode in inodes} <= before
+    assert ("fsync", os.stat(case.batch.work).st_ino) in happened[decided:published]
+    assert ("fsync", os.stat(case.settings.outbox).st_ino) in happened[published:]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import crop, read_csv
 
+from watcher import claims as claims_module
 from watcher import inbox as inbox_module
 from watcher.claims import Claims
 from watcher.config import Settings
@@ -46,8 +47,9 @@ class Hasty(Inbox):
     def _rest(self) -> None:
         """Go on."""
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> bool:
         """Go on."""
+        return False
 
 
 class World:
@@ -99,7 +101,7 @@ class World:
                 real["rename"](self.root / "fresh", arguments[0])
             self.before(name, arguments, more)
             # What counts is which calls there are, and in which order; the disk need not really be waited for.
-            result = None if name == "fsync" else does(*arguments, **more)
+            result = None if name == "fsync" else 0 if name == "syncfs" else does(*arguments, **more)
             self.after(name, arguments, more)
             self.take()
             return result
@@ -207,6 +209,7 @@ class World:
             for name in (*CHANGES, *LOOKS):
                 patch.setattr(os, name, self.operation(name, real[name]))
             patch.setattr(inbox_module, "put_back", self.operation("put_back", inbox_module.put_back))
+            patch.setattr(claims_module, "syncfs", self.operation("syncfs", claims_module.syncfs))
             patch.setattr(io, "open", opened)
             patch.setattr("builtins.open", opened)
             yield

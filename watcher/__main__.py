@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,7 @@ from watcher import config
 from watcher import log as logs
 from watcher.check import check_all
 from watcher.claims import Claims
+from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders, summary
@@ -33,6 +35,7 @@ from watcher.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from watcher.claims import Batch
     from watcher.config import Settings
     from watcher.results import Row
 
@@ -71,7 +74,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     check_folders(settings)
     faulthandler.enable()  # the watchdog ends us with SIGABRT: say where we hung
     with Service(settings) as service, Watch(settings.inbox, settings.watch) as watch:
-        outbox = Outbox(settings, service.beat)
+        courier = Courier(service.beat)
+        outbox = Outbox(settings, courier.moves)
         stop = _stop_on_signals(watch)
         with (
             Claims(settings.inbox, outbox.place) as claims,
@@ -88,9 +92,19 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
             for doubt in workers.doubts:
                 log.warning("%s", doubt)
+
+            def deliver(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+                outbox.deliver(batch, rows, workers.model)
+                clock.lap("deliver")
+
+            def tell(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+                service.delivered(batch, rows, clock.seconds, clock.end)
+                words = summary(rows)
+                log.info("%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock))
+
             service.begin(workers.model, inbox)
-            with Progress(inbox) as progress:
-                for batch in inbox.batches(outbox.finish, turn, arguments.once):
+            with Progress(inbox) as progress, courier:
+                for batch in inbox.batches(outbox.finish, turn, arguments.once, courier.wait):
                     clock = Stopwatch()
                     try:
                         rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)
@@ -98,20 +112,13 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                         if settings.contact_sheet:
                             workers.sheet(rows, batch.id, outbox.sheet(batch))
                             clock.lap("sheet")
-                        outbox.deliver(batch, rows, workers.model)
-                        clock.lap("deliver")
+                        courier.send(partial(deliver, batch, rows, clock), partial(tell, batch, rows, clock))
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again
                         service.tell(error)
                         if arguments.once:
                             raise
                     except Stopped:
                         break
-                    else:
-                        service.delivered(batch, rows, clock.seconds)
-                        words = summary(rows)
-                        log.info(
-                            "%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock)
-                        )
     return 0
 
 

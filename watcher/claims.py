@@ -10,6 +10,7 @@ A batch is named <time>-<number>-<watcher>.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from watcher.mounts import kind_of
 from watcher.results import ISO_8601
 from watcher.tasks import Job
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORK = ".work"
+# File systems whose syncfs(2) waits until all is on the disk, and says so when it does not get there.
+COMMIT_AS_ONE = {"ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "tmpfs", "overlay"}
 STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -68,24 +72,28 @@ class Batch:
         root = str(self.open)
         return sorted(
             (
-                Job(path=(path := os.path.join(folder, name)), name=os.path.relpath(path, root))
+                Job(path=(path := f"{folder}/{name}"), name=path[len(root) + 1 :])
                 for folder, _, names in os.walk(root, onerror=_raise)
                 for name in names
             ),
             key=lambda job: job.name,
         )
 
-    def decide(self) -> None:
-        """Commit: from here on the delivery is only published, never made again. The one private commit point."""
-        # First where the scans are, from the top, then where they were: after a power cut they are never in none.
-        sync(self.work)
-        folders = [folder for folder, _, _ in os.walk(self.open, onerror=_raise)]
-        for folder in folders:
-            sync(folder)
-        for folder in folders:
-            source = self.work.parent / os.path.relpath(folder, self.open)
-            if source.is_dir():  # or its user removed it meanwhile
-                sync(source)
+    def decide(self, durable: int | None = None) -> None:
+        """Commit: from here on the delivery is only published, never made again. The one private commit point.
+
+        `durable` is the device of a file system that was made durable as a whole since the scans were claimed.
+        """
+        if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
+            # First where the scans are, from the top, then where they were: after a power cut they are never in none.
+            sync(self.work)
+            folders = [folder for folder, _, _ in os.walk(self.open, onerror=_raise)]
+            for folder in folders:
+                sync(folder)
+            for folder in folders:
+                source = self.work.parent / os.path.relpath(folder, self.open)
+                if source.is_dir():  # or its user removed it meanwhile
+                    sync(source)
         os.rename(self.open, self.done)
         sync(self.work)
 
@@ -233,6 +241,29 @@ def sync(path: Path | str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_at_once(folder: Path) -> int | None:
+    """Make all of a folder's file system durable, in one commit of its journal; None where it cannot be trusted to.
+
+    Returns the file system's device number.
+
+    File by file, each fsync is a commit of its own: some milliseconds of waiting for each scan, on any disk.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        device = os.fstat(fd).st_dev
+        if kind_of(device) not in COMMIT_AS_ONE:
+            return None
+        if syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(fd)
+    return device
+
+
+syncfs = ctypes.CDLL(None, use_errno=True).syncfs
 
 
 def _is_at(lock: int, path: Path) -> bool:

@@ -103,7 +103,7 @@ def _turned(image: Image.Image) -> bool:
 
 
 def _eight_bit(image: Image.Image) -> Page:
-    if image.mode == "L" and "transparency" not in image.info:
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(np.asarray(image))

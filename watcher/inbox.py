@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import itertools
 import logging
+import math
 import os
 import signal
 import time
@@ -44,6 +44,7 @@ ONLY_ITS_OWN = {
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
+SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
@@ -70,18 +71,23 @@ class Inbox:
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
-        self.in_flight = 0  # scans of the batch that was handed out last
+        self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
         self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was first seen, monotonic seconds
         self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 
     def batches(
-        self, finish: Callable[[Batch], None], trouble: Callable[[OSError | None], None], once: bool = False
+        self,
+        finish: Callable[[Batch], None],
+        trouble: Callable[[OSError | None], None],
+        once: bool = False,
+        landed: Callable[[], None] = lambda: None,
     ) -> Iterator[Batch]:
         """Yield claimed batches until told to stop; with `once`, until nothing is left that could be read.
 
         What was claimed earlier and not delivered comes first, and comes again until it is. Decided batches go to
-        `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again.
+        `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again. The next
+        batch may be asked for while the last is on its way: `landed` waits for it, and raises what hindered it.
         """
         pause = BACK_OFF[0]
         while not self.stop():
@@ -90,13 +96,16 @@ class Inbox:
                 self.claims.ensure()
                 self.watch.check()
                 self.claims.adopt()
+                landed()
                 for batch in self.claims.decided():
                     finish(batch)
                 for batch in self.claims.undecided():
                     yield from self._hand_out(batch)
+                landed()
                 if not self.claims.undecided():
                     self.claims.release()
                     yield from self._fresh()
+                    landed()
                 if self.claims.undecided():  # could not be delivered, and `trouble` was told
                     self._pause(pause)
                     pause = min(2 * pause, BACK_OFF[1])
@@ -107,7 +116,8 @@ class Inbox:
                     for name, why in self.held.items():  # its end is up to others
                         log.warning("%s: left in the inbox: %s", escape(name), why)
                     return
-                self._rest()
+                if not self.backlog:
+                    self._rest()
             except OSError as error:
                 trouble(error)
                 if once:
@@ -116,48 +126,52 @@ class Inbox:
                 pause = min(2 * pause, BACK_OFF[1])
 
     def _fresh(self) -> Iterator[Batch]:
-        """Claim what has settled, batch by batch; the folder is looked at again after `scan_every` at the latest."""
+        """Claim what has settled, batch by batch; of a backlog the rest is left after `scan_every`, to look again."""
         size, wait = self.settings.batch.size, self.settings.batch.wait
         settled = self._look()
         due = self.settling.due(time.monotonic())
         if 0 < len(settled) < size and due is not None and due <= wait:
             self.watch.wait(wait)
             settled = self._look()
-        deadline = time.monotonic() + self.settings.scan_every
-        while settled and not self.stop() and time.monotonic() < deadline:
-            batch = self._claim(list(itertools.islice(settled.items(), size)))
-            settled = dict(itertools.islice(settled.items(), size, None))
-            self.backlog = len(settled)
+        waiting = list(settled.items())
+        deadline = time.monotonic() + max(self.settings.scan_every, SELDOM * self._took)
+        for first in range(0, len(waiting), size):
+            if self.stop() or time.monotonic() > deadline:
+                return
+            batch = self._claim(waiting[first : first + size])
+            self.backlog = max(0, len(waiting) - first - size)
             if batch is not None:
                 yield from self._hand_out(batch)
-                if batch.open.exists():
+                if len(self.claims.undecided()) > 1:  # not only the last, which is on its way
                     return
 
     def _hand_out(self, batch: Batch) -> Iterator[Batch]:
-        for job in batch.jobs():
+        jobs = batch.jobs()
+        for job in list(jobs):
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             if why := _still_written(job.path):
                 self._hold(job.name, why)
                 put_back(job.path, os.path.join(self.root, job.name))
-        self.in_flight = len(batch.jobs())
-        if not self.in_flight:  # all were put back, or a crash came before the first
+                jobs.remove(job)
+        self.claimed[batch.id] = len(jobs)
+        if not jobs:  # all were put back, or a crash came before the first
             _remove_empty(batch.open)
             self.arrived.pop(batch.id, None)
+            self.claimed.pop(batch.id)
             return
         yield batch
-        self.in_flight = 0
 
     def _look(self) -> dict[str, float]:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
         seen, self.other, folders, closed = scan(self.root)
-        settled = self.settling.observe(seen, now := time.monotonic())
-        self._took, self.looked = now - start, True
+        settled = self.settling.observe(seen, time.monotonic())
         self.held = {name: why for name, why in self.held.items() if name in settled or name in closed}
         for folder, why in closed.items():
             self._hold(folder, why)
         self.backlog = sum(name not in self.held for name in settled)
         self.watch.covers(folders)
+        self._took, self.looked = time.monotonic() - start, True
         return settled
 
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
@@ -205,22 +219,27 @@ class Inbox:
 
     def _rest(self) -> None:
         """Wait for an event, for the next file to settle, or for the timer."""
-        # A large folder is looked at less often, so that looking takes a tenth of the time at most.
-        self._pause(min(10 * self._took, self.settings.scan_every))
+        # A large folder is looked at less often, a little more while files in it are about to settle.
         due = self.settling.due(time.monotonic())
-        self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
+        woken = self._pause(min(SELDOM * self._took, max(OFTEN * self._took, math.inf if due is None else due)))
+        if not woken:
+            due = self.settling.due(time.monotonic())
+            self._wait(self.settings.scan_every if due is None else min(due, self.settings.scan_every))
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, whatever events come; only being told to stop ends it."""
+    def _pause(self, seconds: float) -> bool:
+        """Wait, whatever events come; only being told to stop ends it. Whether any came."""
         end = time.monotonic() + seconds
+        woken = False
         while not self.stop() and (left := end - time.monotonic()) > 0:
-            self._wait(left)
+            woken |= self._wait(left)
+        return woken
 
-    def _wait(self, seconds: float) -> None:
-        """Wait until woken, at most so long, giving signs of life."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait until woken, at most so long, giving signs of life; whether it was woken."""
         end = time.monotonic() + seconds
-        while not self.watch.wait(min(BEAT, left := end - time.monotonic())) and left > BEAT:
+        while not (woken := self.watch.wait(min(BEAT, left := end - time.monotonic()))) and left > BEAT:
             self.beat()
+        return woken
 
 
 class Look(NamedTuple):

@@ -36,6 +36,16 @@ class Place:
         self._seen = (status.st_dev, status.st_ino)
 
 
+def kind_of(device: int) -> str:
+    """The kind of file system that a device number (`st_dev`) stands for; empty where no mount tells."""
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        left, _, right = line.partition(b" - ")
+        if left.split()[2] == number:
+            return os.fsdecode(right.split()[0])
+    return ""
+
+
 def mount_of(folder: Path) -> Mount:
     """The mount that a folder lies on: of the mount points above it the longest, of those the last."""
     path = str(folder.resolve())

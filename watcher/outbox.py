@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from watcher.claims import WORK, sync
+from watcher.claims import WORK, sync, sync_at_once
 from watcher.errors import ConfigError
 from watcher.mounts import Place
 from watcher.results import Delivery, to_csv, to_datapackage, to_json
@@ -55,21 +55,22 @@ class Outbox:
     def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
         """Complete the stage, make it durable, decide, publish."""
         stage = self.staging / batch.id
-        paths = {job.name: job.path for job in batch.jobs()}
         for name, folder in self._originals(rows).items():
-            _link(paths[name], stage / folder / name)
+            _link(f"{batch.open}/{name}", f"{stage}/{folder}/{name}")
             self.beat()
-        _check_unchanged(rows, paths)
+        _check_unchanged(rows, batch)
         delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
         (stage / "results.csv").write_bytes(to_csv(rows, delivery))
         (stage / "results.json").write_bytes(to_json(rows, delivery))
         (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
-        sync_tree(stage, self.beat)
-        sync(self.staging)
-        sync(self.root)
+        durable = sync_at_once(stage)
+        if durable is None:
+            sync_tree(stage, self.beat)
+            sync(self.staging)
+            sync(self.root)
         if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
             raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
-        batch.decide()
+        batch.decide(durable)
         self.finish(batch)
 
     def finish(self, batch: Batch) -> None:
@@ -129,9 +130,9 @@ def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
         sync(folder)
 
 
-def _link(source: str, target: Path) -> None:
+def _link(source: str, target: str) -> None:
     """Put a scan into the stage: the same file under a second name, or a copy where that cannot be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
         if os.stat(source).st_nlink > 1:  # its user has it under another name too, and may write to it there
             raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
@@ -143,9 +144,9 @@ def _link(source: str, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _check_unchanged(rows: Sequence[Row], paths: dict[str, str]) -> None:
+def _check_unchanged(rows: Sequence[Row], batch: Batch) -> None:
     """The originals are what was read: a rename does not stop a writer that has the file open."""
     for row in rows:
-        status = os.stat(paths[row.name])
+        status = os.stat(path := f"{batch.open}/{row.name}")
         if (status.st_size, status.st_mtime_ns) != row.stamp:
-            raise BlockingIOError(errno.EAGAIN, "is still being written", paths[row.name])
+            raise BlockingIOError(errno.EAGAIN, "is still being written", path)

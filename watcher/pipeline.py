@@ -13,6 +13,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,7 +28,6 @@ from watcher.normalise import normalise
 from watcher.reading import WIDE, Reading, audited, blank, failed, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
-from watcher.thumbnail import Painter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from watcher.fields import Rule
     from watcher.line import Line
     from watcher.normalise import Ink
+    from watcher.thumbnail import Painter
 
 NAME_MAX = 255  # bytes of a file name on the usual file systems
 
@@ -89,7 +90,13 @@ class Reader:
         self.field_threshold = self.card.field.threshold(settings.accept.max_error) if self.card.field else math.inf
         self.threshold = self.card.digit.threshold(settings.accept.max_error)
         self.doubts = self.card.doubts(settings.accept.max_error)
-        self.painter = Painter()
+
+    @cached_property
+    def painter(self) -> Painter:
+        """Draws the pictures; matplotlib is loaded for it when it is first asked for."""
+        from watcher.thumbnail import Painter  # noqa: PLC0415 - takes longer to load than all the rest of a worker
+
+        return Painter()
 
     def read(
         self, jobs: Sequence[Job], pictures: Path | None, at: Callable[[int], object] = lambda _: None

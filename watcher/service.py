@@ -79,6 +79,11 @@ class Stopwatch:
         self._last += self.seconds[stage]
 
     @property
+    def end(self) -> float:
+        """When the last lap was, monotonic seconds."""
+        return self._last
+
+    @property
     def total(self) -> float:
         """Seconds up to the last lap."""
         return self._last - self._start
@@ -123,8 +128,8 @@ class Service:
         if time.monotonic() - self._told >= EVERY:
             self._report()
 
-    def delivered(self, batch: Batch, rows: Sequence[Row], stages: Mapping[str, float]) -> None:
-        """Count a delivery, and name what failed in it; `stages` are the seconds that each stage took."""
+    def delivered(self, batch: Batch, rows: Sequence[Row], stages: Mapping[str, float], at: float) -> None:
+        """Count a delivery, and name what failed in it; `stages` are the seconds that each stage took, `at` its end."""
         assert self.inbox is not None
         for row in rows:
             reading = row.reading
@@ -138,8 +143,8 @@ class Service:
         state.last_delivery, state.last_delivered = batch.id, time.time()
         state.rows = dict(Counter(state.rows) + Counter(row.reading.status for row in rows))
         state.reasons = dict(Counter(state.reasons) + Counter(r for row in rows if (r := row.reading.reason)))
-        latencies = [time.monotonic() - arrived for arrived in self.inbox.arrived.pop(batch.id, [])]
-        self.inbox.in_flight = 0
+        latencies = [at - arrived for arrived in self.inbox.arrived.pop(batch.id, [])]
+        self.inbox.claimed.pop(batch.id, None)
         self._recent.extend(latencies)
         if len(self._recent) > 1:
             cuts = quantiles(self._recent, n=20, method="inclusive")
@@ -170,7 +175,7 @@ class Service:
             notify(f"EXTEND_TIMEOUT_USEC={START * 1_000_000}\nSTATUS=starting")
             return
         state.waiting, state.oldest = len(inbox.settling), round(inbox.settling.oldest(self._told), 1)
-        state.in_flight = inbox.in_flight
+        state.in_flight = sum(inbox.claimed.values())
         state.held, state.other = dict(Counter(inbox.held.values())), inbox.other
         state.degraded = [text for text in (self._trouble, inbox.watch.trouble) if text]
         words = ["WATCHDOG=1", f"STATUS={headline(state)}"]
@@ -216,13 +221,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def done(self, scans: int) -> None:
-        """Count scans that were read."""
+    def done(self, scans: int, left: int) -> None:
+        """Count scans that were read; `left` are those of their batch that are not yet."""
         if self._bar is None and self.inbox.backlog and sys.stderr.isatty():
             self._bar = tqdm(total=0, unit=" scans", leave=False, dynamic_ncols=True)
         if self._bar is None:
             return
-        self._bar.total = max(self._bar.n + self.inbox.in_flight + self.inbox.backlog, self._bar.n + scans)
+        self._bar.total = self._bar.n + scans + left + self.inbox.backlog
         self._bar.update(scans)
         if self._bar.n >= self._bar.total:
             self._bar.close()

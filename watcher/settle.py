@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,29 +24,53 @@ class Settling:
         self.quiet = quiet  # seconds
         self._since: dict[str, tuple[Signature, float]] = {}
         self._pending: set[str] = set()  # not settled in the last scan
+        # The earliest of all and of the pending; None: to be found, which takes as long as a tenth of a look.
+        self._first: float | None = None
+        self._next: float | None = None
 
     def observe(self, seen: Mapping[str, Signature], now: float) -> dict[str, float]:
         """The files that looked the same for `quiet` seconds and in two scans, and for how long; longest first."""
-        before = self._since
-        same = {name for name, signature in seen.items() if name in before and before[name][0] == signature}
-        self._since = {name: before[name] if name in same else (signature, now) for name, signature in seen.items()}
-        waited = {name: now - since for name, (_, since) in self._since.items() if name in same}
-        settled = {name: seconds for name, seconds in waited.items() if seconds >= self.quiet}
-        self._pending = self._since.keys() - settled.keys()
-        return dict(sorted(settled.items(), key=lambda item: -item[1]))
+        before, self._since, self._pending = self._since, {}, set()
+        self._first = self._next = None
+        settled: list[tuple[str, float]] = []
+        for name, signature in seen.items():
+            known = before.get(name)
+            if known is None or known[0] != signature:
+                self._since[name] = (signature, now)
+                self._pending.add(name)
+                continue
+            self._since[name] = known
+            if now - known[1] >= self.quiet:
+                settled.append((name, now - known[1]))
+            else:
+                self._pending.add(name)
+        settled.sort(key=lambda item: -item[1])
+        return dict(settled)
 
     def due(self, now: float) -> float | None:
         """Seconds until the next file may have settled; None where all have, or none is there."""
-        return min((max(0.0, self._since[name][1] + self.quiet - now) for name in self._pending), default=None)
+        if not self._pending:
+            return None
+        if self._next is None:
+            self._next = min(self._since[name][1] for name in self._pending)
+        return max(0.0, self._next + self.quiet - now)
 
     def forget(self, name: str) -> None:
         """A file was taken; one that comes under its name is another."""
-        self._since.pop(name, None)
+        _, since = self._since.pop(name, (None, math.nan))
         self._pending.discard(name)
+        if since == self._first:
+            self._first = None
+        if since == self._next:
+            self._next = None
 
     def oldest(self, now: float) -> float:
         """Seconds since the longest waiting file has looked the way it does."""
-        return max((now - since for _, since in self._since.values()), default=0.0)
+        if not self._since:
+            return 0.0
+        if self._first is None:
+            self._first = min(since for _, since in self._since.values())
+        return now - self._first
 
     def since(self, name: str) -> float:
         """Since when a file has looked the way it did in the last scan."""

@@ -22,6 +22,8 @@ from matplotlib.path import Path
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
+from watcher.png import to_png
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -158,7 +160,7 @@ class Painter:
             return b""
         height, width = page.shape[:2]
         span = 1 if width < 2 * height else 2 if width < 4 * height else 3
-        return _encode(_fit(page, _span_width(span), TILE))
+        return to_png(_fit(page, _span_width(span), TILE))
 
     def sheet(self, tiles: Sequence[Tile], title: str) -> bytes:
         """Draw a batch at a glance as a PNG, doubtful first; of more than `SHEET_LIMIT` tiles the first ones."""
@@ -512,6 +514,7 @@ class _Canvas:
         self._renderer = RendererAgg(width, height, _DPI)
         self._rgba = np.asarray(self._renderer.buffer_rgba())  # the renderer's own memory, to draw boxes right into
         self._pixels = self._rgba.view(np.uint32)[..., 0]
+        self._pen = self._renderer.new_gc()
 
     def clear(self, colour: Colour) -> None:
         """Take everything off and leave the ground."""
@@ -523,14 +526,7 @@ class _Canvas:
         if radius:
             self._path(_rounded(left, top, width, height, min(radius, width / 2)), face=colour)
         else:
-            rows = slice(max(top, 0), top + height)
-            red, green, blue = (round(255 * part) for part in colour)
-            np.asarray(self._renderer.buffer_rgba())[rows, max(left, 0) : left + width] = (
-                red,
-                green,
-                blue,
-                255,
-            )
+            self._pixels[max(top, 0) : top + height, max(left, 0) : left + width] = _packed(colour)
 
     def outline(self, box: Box, colour: Colour) -> None:
         """Draw a line of one pixel just inside a box."""
@@ -572,23 +568,20 @@ class _Canvas:
         ink[..., 3] = mask
         bottom = round(baseline) - self.type.ascent(size) + mask.shape[0]
         # The renderer counts an image's place from the bottom left, with the first row lowest.
-        self._renderer.draw_image(self._renderer.new_gc(), left, self.height - bottom, ink[::-1].copy())
+        self._renderer.draw_image(self._pen, left, self.height - bottom, ink[::-1].copy())
         return width
 
     def png(self) -> bytes:
         """Give what was drawn as a PNG."""
-        return _encode(self._rgba)
+        return to_png(np.asarray(cv2.cvtColor(self._rgba, cv2.COLOR_RGBA2RGB), np.uint8))
 
     def _path(self, steps: Sequence[tuple[float, float, int]], face: Colour, edge: Colour | None = None) -> None:
-        points = [(x, self.height - y) for x, y, _ in steps]
-        codes = [_START, *(code for _, _, code in steps[1:]), _BACK]
-        pen = self._renderer.new_gc()
-        pen.set_linewidth(1.2 if edge else 0)
-        pen.set_foreground(edge or face)
-        path = Path([*points, points[0]], codes)
-        self._renderer.draw_path(pen, path, IdentityTransform(), face)
+        self._pen.set_linewidth(1.2 if edge else 0)
+        self._pen.set_foreground(edge or face, isRGBA=True)
+        self._renderer.draw_path(self._pen, _closed(tuple(steps), self.height), _AS_IT_IS, face)
 
 
+_AS_IT_IS = IdentityTransform()
 _START, _TO, _AROUND, _BACK = (int(code) for code in (Path.MOVETO, Path.LINETO, Path.CURVE3, Path.CLOSEPOLY))
 
 
@@ -598,7 +591,17 @@ def _packed(colour: Colour) -> int:
     return int(np.array([*(round(255 * part) for part in colour), 255], np.uint8).view(np.uint32)[0])
 
 
-def _rounded(left: float, top: float, width: float, height: float, radius: float) -> list[tuple[float, float, int]]:
+@lru_cache(maxsize=1024)
+def _closed(steps: tuple[tuple[float, float, int], ...], height: int) -> Path:
+    """The outline that goes through points from the top left, as the renderer counts them: from the bottom left."""
+    points = [(x, height - y) for x, y, _ in steps]
+    return Path([*points, points[0]], [_START, *(code for _, _, code in steps[1:]), _BACK])
+
+
+@lru_cache(maxsize=1024)
+def _rounded(
+    left: float, top: float, width: float, height: float, radius: float
+) -> tuple[tuple[float, float, int], ...]:
     """Go around a box with round corners: points with how each is reached."""
     right, bottom = left + width, top + height
     steps = [(left + radius, top, _TO)]
@@ -609,7 +612,7 @@ def _rounded(left: float, top: float, width: float, height: float, radius: float
         ((left, top), (left, top + radius), (left + radius, top)),
     ):
         steps += [(*before, _TO), (*corner, _AROUND), (*after, _AROUND)]
-    return steps
+    return tuple(steps)
 
 
 # Pictures.
@@ -625,20 +628,15 @@ def _fit(page: Page, width: int, height: int) -> Page:
     high, wide = page.shape[:2]
     scale = min(width / wide, height / high, 8.0)
     size = (min(max(1, round(wide * scale)), width), min(max(1, round(high * scale)), height))
-    if scale < 1 / 8:
-        # The average over 12 MP takes ten times longer than all the rest; that of 8×8 samples a pixel looks the same.
-        page = np.asarray(cv2.resize(page, (8 * size[0], 8 * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8)
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return _as_page(np.asarray(cv2.resize(page, size, interpolation=smooth), np.uint8))
-
-
-def _encode(picture: _Pixels) -> bytes:
-    """Give an RGB or RGBA picture as a PNG without alpha."""
-    blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGR)
-    # Filters cost more time than everything that is drawn, and flat areas are no smaller for them.
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
-    _, data = cv2.imencode(".png", blue_first, settings)
-    return data.tobytes()
+    if scale >= 1:
+        return _as_page(np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_CUBIC), np.uint8))
+    # The average of all that a pixel covers takes up to ten times as long as that of a whole number of samples, each
+    # between its four neighbours, and looks the same.
+    samples = 2 if scale >= 1 / 4 else 4 if scale >= 1 / 8 else 8
+    page = np.asarray(
+        cv2.resize(page, (samples * size[0], samples * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8
+    )
+    return _as_page(np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def _decode(picture: bytes) -> _Pixels | None:

@@ -20,7 +20,6 @@ from watcher.errors import DigitdropError
 from watcher.pipeline import Reader, write
 from watcher.results import escape
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Ready, Slice
-from watcher.thumbnail import Tile
 from watcher.workers import WALL, take_words
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ def main(channel: int, note: int, parent: int) -> None:
         connection.send(error)
         return
     connection.send(Ready(reader.card.name, reader.doubts))
+    if settings.thumbnails != "none" or settings.contact_sheet:
+        _ = reader.painter  # before the first scan comes, which has to settle anyway
 
     index = IDLE
     said: dict[int, str] = {}  # what decoders printed, by the scan that was in hand
@@ -97,6 +98,8 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
             return reader.read(jobs, pictures, at)
         case Drawing(rows, title, path):
             at(SEVERAL)
+            from watcher.thumbnail import Tile  # noqa: PLC0415 - loaded with the painter
+
             tiles = [Tile(escape(row.name), row.tile, row.reading) for row in rows]
             write(path, reader.painter.sheet(tiles, title))
     return None

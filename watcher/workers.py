@@ -23,7 +23,7 @@ from watcher.errors import DigitdropError, Stopped
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from watcher.config import Settings
     from watcher.results import Row
@@ -35,6 +35,7 @@ WALL = 3.0  # times limits.seconds of processor time that a scan may take on the
 LATE = 10.0  # seconds more, after which the watcher itself ends a worker
 GRACE = 5.0  # seconds that a batch in work may go on when told to stop
 SLICE = 32  # scans at most that one task holds: they are what is done again when a scan kills its worker
+SMALLEST = 4  # scans at least: for fewer the way there and back takes longer than the reading
 WORDS = 500  # characters of what a decoder printed that go into a row
 
 
@@ -121,22 +122,26 @@ class Workers:
             worker.end()
 
     def read(
-        self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int], None] = lambda _: None
+        self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int, int], None] = lambda *_: None
     ) -> list[Row]:
-        """Read scans, thumbnails under `pictures`; the rows in the order of `jobs`. `done` is told how many more are.
+        """Read scans, thumbnails under `pictures`; the rows in the order of `jobs`.
+
+        `done` is told how many more are read, and how many are not yet.
 
         A scan that ends its worker becomes a failed row; the rest of its slice is read again. Raises OSError where the
         environment is at fault, Stopped when told to stop.
         """
-        size = max(1, min(SLICE, -(-len(jobs) // (2 * worker_count(self.settings)))))
-        tasks = deque(Slice(jobs[i : i + size], pictures) for i in range(0, len(jobs), size))
+        tasks = deque(Slice(part, pictures) for part in _slices(jobs, worker_count(self.settings)))
         rows: dict[str, list[Row]] = {}
+        left = len(jobs)
 
         def take(task: Slice, answer: list[Row] | Broken) -> None:
+            nonlocal left
             if isinstance(answer, list):
                 for row in answer:
                     rows.setdefault(row.name, []).append(row)
-                done(len(task.jobs))
+                left -= len(task.jobs)
+                done(len(task.jobs), left)
             else:
                 tasks.extendleft(Slice(part, pictures) for part in _split(task.jobs, answer))
 
@@ -232,6 +237,15 @@ def take_words(fd: int) -> str:
     os.ftruncate(fd, 0)
     os.lseek(fd, 0, os.SEEK_SET)
     return " ".join(text.split())
+
+
+def _slices(jobs: Sequence[Job], workers: int) -> Iterator[Sequence[Job]]:
+    """Cut a batch into slices, smaller ones towards its end, so that all workers come to it at about the same time."""
+    at = 0
+    while at < len(jobs):
+        size = max(SMALLEST, min(SLICE, (len(jobs) - at) // (2 * workers)))
+        yield jobs[at : at + size]
+        at += size
 
 
 def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
