@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class Faulty(World):
     """A world in which some operations fail, from the `first` on."""
 
-    def __init__(self, root: Path, first: int, lasting: int, failure: int | None, downstream: bool) -> None:
-        super().__init__(root, downstream)
+    def __init__(
+        self, root: Path, first: int, lasting: int, failure: int | None, downstream: bool, *, courier: bool = False
+    ) -> None:
+        super().__init__(root, downstream, courier)
         self.fails = range(first, first + lasting)
         self.failure = failure  # None: killed
         self.count = 0
@@ -61,16 +63,24 @@ def test_each_operation_fails_with_one_commit(tmp_path: Path, failure: int | Non
     each_fails(tmp_path, failure, 1, downstream, least=150 if failure == errno.EIO else 60)
 
 
+@pytest.mark.parametrize("failure", [None, errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
+def test_each_operation_fails_while_the_next_batch_is_read(tmp_path: Path, failure: int | None) -> None:
+    """The same as the daemon does it, with a delivery on its way while the next batch is claimed and read."""
+    each_fails(tmp_path, failure, 1, True, least=150 if failure == errno.EIO else 60, courier=True)
+
+
 @pytest.fixture
 def file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system whose syncfs is not trusted."""
     monkeypatch.setattr(claims, "COMMIT_AS_ONE", set())
 
 
-def each_fails(tmp_path: Path, failure: int | None, lasting: int, downstream: bool, least: int) -> None:
+def each_fails(
+    tmp_path: Path, failure: int | None, lasting: int, downstream: bool, *, least: int, courier: bool = False
+) -> None:
     """Let one operation after the other fail, of which there have to be so many."""
     for number in itertools.count(1):
-        world = Faulty(tmp_path / str(number), number, lasting, failure, downstream)
+        world = Faulty(tmp_path / str(number), number, lasting, failure, downstream, courier=courier)
         world.prepare()
         try:
             world.run()

@@ -6,7 +6,9 @@ import hashlib
 import io
 import itertools
 import os
+import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from watcher import claims as claims_module
 from watcher import inbox as inbox_module
 from watcher.claims import Claims
 from watcher.config import Settings
+from watcher.courier import Courier
 from watcher.errors import ConfigError
 from watcher.inbox import Inbox
 from watcher.outbox import Outbox, check_folders
@@ -56,11 +59,14 @@ class World:
     """Folders with a few scans, and what happens to each operation on them.
 
     One of the scans is replaced in the last moment before it is claimed. `downstream`: a job that takes each delivery
-    the moment it can be seen.
+    the moment it can be seen. `courier`: a batch is delivered while the next one is read, as the daemon does it;
+    without it, each operation comes at the same place in each run.
     """
 
-    def __init__(self, root: Path, downstream: bool = False) -> None:
+    def __init__(self, root: Path, downstream: bool = False, courier: bool = False) -> None:
         self.root = root
+        self.courier = courier
+        self.turn = threading.RLock()  # operations come from the loop and from the courier
         self.settings = Settings(inbox=root / "inbox", outbox=root / "outbox", settle=0.0, patience=0.0, watch="scan")
         self.settings = self.settings.model_copy(
             update={"batch": self.settings.batch.model_copy(update={"size": 3, "wait": 0.0}), "scan_every": 0.05}
@@ -93,6 +99,10 @@ class World:
         """One of the operating system's functions, as this world provides it."""
 
         def wrapped(*arguments: Any, **more: Any) -> Any:
+            with self.turn:
+                return operate(*arguments, **more)
+
+        def operate(*arguments: Any, **more: Any) -> Any:
             self.take()
             if name == "rename" and self.replace and str(arguments[0]).endswith("/inbox/late.png"):
                 self.replace = False
@@ -142,13 +152,15 @@ class World:
                     except (ConfigError, OSError):
                         self.let_go(claims)
                 assert claims is not None
-                with Watch(self.settings.inbox, "scan") as watch:
+                with Watch(self.settings.inbox, "scan") as watch, Courier() as courier:
                     inbox = Hasty(self.settings, claims, watch, stop)
-                    for batch in inbox.batches(outbox.finish, lambda _: None):
+                    for batch in inbox.batches(outbox.finish, lambda _: None, landed=courier.wait):
                         try:
                             rows = self.read(batch, outbox.stage(batch))
                             write(outbox.sheet(batch), b"a contact sheet")
-                            outbox.deliver(batch, rows, "model")
+                            courier.send(partial(outbox.deliver, batch, rows, "model"))
+                            if not self.courier:
+                                courier.wait()
                         except OSError:
                             continue
             finally:

@@ -30,7 +30,8 @@ class Courier:
             self.wait()
         except OSError as error:  # its claim stays, and is delivered by the next watcher
             log.warning("%s: %s", error.filename or "the system", error.strerror or error)
-        self._thread.shutdown()
+        finally:
+            self._thread.shutdown()
 
     def send(self, deliver: Callable[[], None], told: Callable[[], None] = lambda: None) -> None:
         """Begin a delivery, once the one before is through; raises what that one raised.

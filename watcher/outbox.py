@@ -35,7 +35,8 @@ class Outbox:
         self.root = settings.outbox
         self.staging = self.root / STAGING
         self.place = Place(self.root)
-        self._stages: dict[str, os.stat_result] = {}  # of batches in work: the very folders, not only their names
+        # Of batches in work: the very folders, not only their names. Held open, so that no new one gets their inode.
+        self._stages: dict[str, int] = {}
 
     def stage(self, batch: Batch) -> Path:
         """An empty stage for a batch; what an earlier try left there is wiped."""
@@ -45,7 +46,8 @@ class Outbox:
         with suppress(FileNotFoundError):
             shutil.rmtree(stage)
         stage.mkdir()
-        self._stages[batch.id] = os.stat(stage)
+        self._let_go(batch)
+        self._stages[batch.id] = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return stage
 
     def sheet(self, batch: Batch) -> Path:
@@ -68,7 +70,7 @@ class Outbox:
             sync_tree(stage, self.beat)
             sync(self.staging)
             sync(self.root)
-        if not os.path.samestat(os.stat(stage), self._stages[batch.id]):
+        if not os.path.samestat(os.stat(stage), os.fstat(self._stages[batch.id])):
             raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
         batch.decide(durable)
         self.finish(batch)
@@ -91,7 +93,12 @@ class Outbox:
             sync(self.root)
             sync(self.staging)
         batch.drop()
-        self._stages.pop(batch.id, None)
+        self._let_go(batch)
+
+    def _let_go(self, batch: Batch) -> None:
+        stage = self._stages.pop(batch.id, None)
+        if stage is not None:
+            os.close(stage)
 
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
