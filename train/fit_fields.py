@@ -21,7 +21,7 @@ from train.fields import GAPS, field, plain
 from train.fit import move_in
 from train.lines import Lines, line_of, pool
 from train.recipes import averaged_adamw, every_twelfth
-from train.shipped import FLOOR, draw, made_of
+from train.shipped import FLOOR, Tried, draw, made_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, VERSION
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from train.mnist import Images, Labels, Mnist
-    from train.shipped import Tried
 
     Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -216,7 +215,7 @@ def _calibration(read: Read, mnist: Mnist, held: NDArray[np.bool_], worn: Lines,
         judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
         scores = np.array([score_of(one) for one, _ in judged], np.float64)
         right = np.array([one.value == value for one, value in judged], np.bool_)
-        tried.append((f"{len(judged):,} {what} of {name}", floor, scores, right))
+        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right))
     return tried
 
 
