@@ -72,7 +72,7 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
 
 
 def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
-    """An error too small for the calibration is a line for each kind at the start and in `check`, and accepts nothing."""
+    """A promise beyond the calibration is a line for each kind, at the start and in `check`, and accepts nothing."""
     folder.configure(accept={"max_error": 0.00001}, settle=0.0)
     folder.drop("7.png", crop())
     done = folder.command("run", "--once")
