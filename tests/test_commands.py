@@ -72,13 +72,15 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
 
 
 def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
-    """An error too small for the calibration is one line at the start and in `check`, and accepts nothing."""
+    """A promise beyond the calibration is a line for each kind, at the start and in `check`, and accepts nothing."""
     folder.configure(accept={"max_error": 0.00001}, settle=0.0)
     folder.drop("7.png", crop())
     done = folder.command("run", "--once")
-    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
-    assert "accept.max_error 1e-05 cannot be promised" in warning
-    assert "more labelled crops are missing" in warning
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 2  # of digits and of fields
+    for warning in warnings:
+        assert "accept.max_error 1e-05 cannot be promised" in warning
+        assert "more labelled crops are missing" in warning
     assert [row["status"] for row in folder.rows()] == ["review"]
     checked = folder.command("check")
     assert checked.returncode == 1

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 12
 FIELDS_MADE, FIELDS_HELD = 96_000, 4_000  # to train on, and of digits held back to calibrate with
-CLEAN = 5  # strings of digits held back for each of those fields
+CLEAN = 2  # strings of digits held back for each of those fields
 STRINGS = 1_000  # of each kind, of test digits
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
