@@ -147,7 +147,7 @@ def test_cross_fitted_confidence_comes_from_other_crops() -> None:
         ([("000.png", "1", ""), ("000.png", "2", "")], "000.png is '1' and 000.png is '2'"),
         ([("000.png", "1", ""), ("copy.png", "2", "")], "copy.png is '2', but they are the same picture"),
         ([("nowhere.png", "1", "")], "the first is nowhere.png"),
-        ([("000.png", "1", "")], "1 digits to calibrate with are too few"),
+        ([("000.png", "1", "")], "1 digits and 0 fields to calibrate with are too few"),
     ],
 )
 def test_labels_that_make_no_sense_are_named(

@@ -177,9 +177,9 @@ def test_similar_names_are_not_within(tmp_path: Path) -> None:
 
 
 def test_model_of_the_wheel(tmp_path: Path) -> None:
-    """With no model beside the configuration, the one that was installed serves the default; another is kept."""
-    assert load(given(tmp_path, "")).model == ROOT / "watcher" / "model"
-    assert load(given(tmp_path, "model: model\n")).model == ROOT / "watcher" / "model"
+    """With no model beside the configuration, the wheel's, or the clone's, serves the default; another is kept."""
+    assert load(given(tmp_path, "")).model == ROOT / "model"
+    assert load(given(tmp_path, "model: model\n")).model == ROOT / "model"
     assert load(given(tmp_path, "model: mine\n")).model == tmp_path / "mine"
     (tmp_path / "model").mkdir()
     assert load(given(tmp_path, "")).model == tmp_path / "model"

@@ -30,7 +30,8 @@ def test_threshold(confidence: float, threshold: float, status: str) -> None:
     """What reaches the threshold is accepted, without a reason; what does not is for review, and says why."""
     reading = read_digit(certain("4", confidence, "9"), DIGITS, BOX, AS_IT_IS, threshold)
     assert reading.status == status
-    assert reading.reason == ("" if status == "accepted" else "low_confidence")
+    why = "not_promised" if math.isinf(threshold) else "low_confidence"
+    assert reading.reason == ("" if status == "accepted" else why)
     assert reading.value == "4"
     assert reading.confidence == pytest.approx(confidence)
 

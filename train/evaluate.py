@@ -154,6 +154,7 @@ def report(results: Sequence[Result], max_error: float, card: Card) -> dict[str,
         "expected_calibration_error": round(calibration.expected_error(*read_values(numbers)), 6),
         "area_under_risk_coverage": round(calibration.aurc(confidence, right), 8),
         "promises": [promise(numbers, rate, card) for rate in PROMISES],
+        "all_accepted": taken([result for result in results if result.is_accepted], len(results)),
         "blank": statuses([result for result in results if not result.crop.value]),
         "not_digits": statuses([result for result in results if result.crop.value and not result.crop.is_number]),
         "status": statuses(numbers),
@@ -277,6 +278,12 @@ def table(summary: dict[str, Any]) -> str:
         if summary[name]:
             counts = ", ".join(f"{count:,} {status}" for status, count in summary[name].items())
             lines.append(f"{what}: {counts}")
+    if summary["blank"] or summary["not_digits"]:
+        accepted = summary["all_accepted"]
+        lines.append(
+            f"of all {accepted['size']:,} accepted values, those of crops without a number among them, "
+            f"{accepted['wrong']:,} are wrong: {_percent(accepted['error'])}"
+        )
     return "\n".join(lines)
 
 

@@ -119,6 +119,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                             raise
                     except Stopped:
                         break
+        log.info("stopped")
     return 0
 
 

@@ -93,8 +93,9 @@ def load(path: Path | None) -> Settings:
     resolved = settings.model_copy(update={key: base / path for key, path in paths.items() if path is not None})
     _check_folders(resolved)
     if settings.model == Settings().model and not resolved.model.exists():
-        # Installed from a wheel there is no model/ beside the configuration: the wheel carries its own.
-        resolved = resolved.model_copy(update={"model": Path(__file__).with_name("model")})
+        # Where the configuration lies elsewhere there is no model/ beside it: the wheel, or the clone, carries its own.
+        own = Path(__file__).with_name("model")
+        resolved = resolved.model_copy(update={"model": own if own.exists() else own.parent.parent / "model"})
     return resolved
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from watcher.decoding import Candidate
 
-PLAUSIBLE = math.log(1e-4)  # a value that fits is taken down to this share of the best one's probability
+PLAUSIBLE = math.log(0.01)  # a value that fits is taken down to this share of the best one's probability
 LONGEST = 99  # digits
 
 _Pair = Annotated[tuple[int, int], Field(strict=False)]

@@ -99,7 +99,7 @@ def read_digit(
         value=best.value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else "low_confidence"),
+        reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else _doubt(threshold)),
         alternative=alternative,
         score=None if why else score,
     )
@@ -135,7 +135,7 @@ def read_field(
         value=best.value,
         confidence=confidence,
         digits=tuple(digits),
-        reason="" if accepted else why or "low_confidence",
+        reason="" if accepted else why or _doubt(threshold),
         alternative=alternative,
         kind="field",
         score=None if why else score,
@@ -170,6 +170,11 @@ def _digit(value: str, spot: Spot, box: Box) -> Digit:
     shares = {str(other): share for other, share in enumerate(spot.odds)}
     confidence = shares.pop(value)
     return Digit(value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
+
+
+def _doubt(threshold: float) -> str:
+    """Why a value is not accepted that nothing else speaks against."""
+    return "not_promised" if threshold > 1 else "low_confidence"
 
 
 def _share(item: tuple[str, float]) -> float:

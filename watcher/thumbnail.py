@@ -86,6 +86,7 @@ _URGENCY: Final[dict[Status, int]] = {"failed": 0, "review": 1, "blank": 2, "acc
 
 _REASONS: Final = {
     "low_confidence": "not sure enough",
+    "not_promised": "max_error cannot be promised",
     "not_digits": "may not be a digit",
     "audit": "taken at random for a check",
     "clipped": "runs over the edge",
@@ -103,7 +104,7 @@ _REASONS: Final = {
 def plain_reason(reason: str) -> str:
     """Say a reason's code in plain words; a code without any becomes its own words."""
     if reason.startswith("rule:"):
-        return f"breaks the rule “{reason.removeprefix('rule:')}”"
+        return f"against the rule “{reason.removeprefix('rule:')}”"
     return _REASONS.get(reason, reason.replace("_", " "))
 
 

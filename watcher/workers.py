@@ -178,7 +178,9 @@ class Workers:
                         worker.process.kill()
                 self.beat()
                 if self.stop():
-                    deadline = deadline or time.monotonic() + GRACE
+                    if not deadline:
+                        log.info("told to stop: the batch in work is finished first, if that takes %g s", GRACE)
+                        deadline = time.monotonic() + GRACE
                     if time.monotonic() > deadline:
                         raise Stopped
         finally:
