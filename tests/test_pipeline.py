@@ -308,7 +308,7 @@ def test_promise_decides(tmp_path: Path) -> None:
     strict = reader_with(accept=accept.model_copy(update={"max_error": 1e-6})).read(jobs, None)
     lax = reader_with(accept=accept.model_copy(update={"max_error": 0.5})).read(jobs, None)
     assert {row.reading.status for row in strict} == {"review"}
-    assert {row.reading.reason for row in strict} == {"low_confidence"}
+    assert {row.reading.reason for row in strict} == {"not_promised"}
     assert [row.reading.value for row in strict] == [row.reading.value for row in lax] == list(STROKES)
     assert "accepted" in {row.reading.status for row in lax}
 

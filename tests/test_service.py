@@ -181,7 +181,7 @@ def test_the_screen(folder: Folder) -> None:
     screen = until(told, "the status")
     for words in (
         rf"^watcher    process {process.pid}, up \d+",
-        r"^model      \w+-[0-9a-f]{8}$",
+        r"^model      \w+-[0-9a-f]{8}(-[0-9a-f]{8})?$",
         r"^health     good$",
         rf"^inbox      {folder.inbox}$",
         r"^           0 waiting$",
@@ -298,7 +298,7 @@ def test_the_metrics(folder: Folder) -> None:
         "digitdrop_degraded 0.0",
     ):
         assert line in found
-    assert re.search(r'^digitdrop_model_info\{model="\w+-[0-9a-f]{8}"\} 1\.0$', found, re.MULTILINE)
+    assert re.search(r'^digitdrop_model_info\{model="\w+-[0-9a-f]{8}(-[0-9a-f]{8})?"\} 1\.0$', found, re.MULTILINE)
     assert set(re.findall(r'^digitdrop_batch_seconds_sum\{stage="(\w+)"\}', found, re.MULTILINE)) == {
         "read",
         "sheet",
