@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from train import calibrate, evaluate, mnist
 from train.evaluate import NO_DIGITS
 from watcher import config
@@ -170,6 +172,13 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.extra is not None:
         return _fit_extra(arguments, data)
     out = arguments.out or Path("model")
+    with_fields = arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
+    held_back = data.train_labels[recipe.held_back(len(data.train_labels))]
+    if with_fields and len(np.unique(held_back)) < 10:
+        raise UsageError(
+            f"{len(data.train_labels)} images leave no held-back one of some digit, which fields to calibrate with are "
+            "made of; give --limit 1000 or more, or --only digits."
+        )
     if arguments.only != "fields":
         bar = sys.stdout.isatty()
         epochs = arguments.epochs or recipe.epochs
@@ -180,7 +189,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             f"held back {accuracy['validation']:.2%}; LiteRT differs by {parity['largest_difference']:.1e} at most; "
             f"{card['seconds'] / 60:.1f} min"
         )
-    if arguments.only == "fields" or (recipe.rendered and arguments.only is None):
+    if with_fields:
         count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
         epochs = arguments.epochs or FIELD_EPOCHS
         card = fit_fields(data, out, epochs=epochs, seed=arguments.seed, say=_say, count=count)["fields"]
