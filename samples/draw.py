@@ -316,30 +316,39 @@ def encoded(pages: list[Page], ending: str, quality: int = 92) -> bytes:
     return data.tobytes()
 
 
-# Name, digits (one a page; None: nothing is written), style, JPEG or WebP quality, seed.
-FILES: Final[tuple[tuple[str, tuple[int | None, ...], str, int, int], ...]] = (
-    ("0_chalk.jpg", (0,), "chalk", 90, 1),
-    ("1_tiny.bmp", (1,), "tiny", 0, 2),
-    ("2_ballpoint.jpg", (2,), "ballpoint", 92, 3),
-    ("3_jpeg_noise.jpg", (3,), "jpeg_noise", 14, 4),
-    ("4_box.png", (4,), "box", 0, 5),
-    ("5_marker.webp", (5,), "marker", 88, 6),
-    ("6_yellow_paper.jpg", (6,), "yellow_paper", 90, 7),
-    ("7_pencil_ruled.png", (7,), "pencil_ruled", 0, 8),
-    ("8_phone_shadow.jpg", (8,), "phone_shadow", 85, 9),
-    ("9_squared.jpg", (9,), "squared", 92, 10),
-    ("2_fountain_pen.webp", (2,), "fountain_pen", 90, 11),
-    ("6-3_two_pages.tif", (6, 3), "box", 0, 12),
-    ("blank_box.png", (None,), "box", 0, 13),
+def field(value: str, style: str, rng: np.random.Generator) -> Page:
+    """A number written digit by digit; an empty one is a blank crop."""
+    crops = [scan(int(digit) if digit else None, style, rng) for digit in value or [""]]
+    aside = 0 if style == "box" or len(crops) == 1 else crops[0].shape[1] // 5  # a hand does not keep its digits apart
+    return np.concatenate([crop[:, aside : crop.shape[1] - aside] for crop in crops], axis=1)
+
+
+# Name, values (one a page; empty: nothing is written), style, JPEG or WebP quality, seed.
+FILES: Final[tuple[tuple[str, tuple[str, ...], str, int, int], ...]] = (
+    ("0_chalk.jpg", ("0",), "chalk", 90, 1),
+    ("1_tiny.bmp", ("1",), "tiny", 0, 2),
+    ("2_ballpoint.jpg", ("2",), "ballpoint", 92, 3),
+    ("3_jpeg_noise.jpg", ("3",), "jpeg_noise", 14, 4),
+    ("4_box.png", ("4",), "box", 0, 5),
+    ("5_marker.webp", ("5",), "marker", 88, 6),
+    ("6_yellow_paper.jpg", ("6",), "yellow_paper", 90, 7),
+    ("7_pencil_ruled.png", ("7",), "pencil_ruled", 0, 8),
+    ("8_phone_shadow.jpg", ("8",), "phone_shadow", 85, 9),
+    ("9_squared.jpg", ("9",), "squared", 92, 10),
+    ("2_fountain_pen.webp", ("2",), "fountain_pen", 90, 11),
+    ("6-3_two_pages.tif", ("6", "3"), "box", 0, 12),
+    ("90210_boxes.png", ("90210",), "box", 0, 15),
+    ("1847_ballpoint.jpg", ("1847",), "ballpoint", 92, 16),
+    ("blank_box.png", ("",), "box", 0, 13),
 )
 
 
 def main() -> None:
     """Make all files of this folder again."""
     folder = Path(__file__).parent
-    for name, digits, style, quality, seed in FILES:
+    for name, values, style, quality, seed in FILES:
         rng = np.random.default_rng(seed)
-        pages = [scan(digit, style, rng) for digit in digits]
+        pages = [field(value, style, rng) for value in values]
         (folder / name).write_bytes(encoded(pages, Path(name).suffix, quality))
     whole = encoded([scan(5, "box", np.random.default_rng(14))], ".png")
     (folder / "broken.png").write_bytes(whole[: len(whole) // 2])  # as left by a copy that was broken off
