@@ -65,11 +65,15 @@ class Folder:
         self.outbox.mkdir()
         self.config = root / "config.yaml"
         self.configure(**settings)
+        self.expect_nothing()
+
+    def expect_nothing(self) -> None:
+        """Have an oracle that has seen nothing yet."""
         self.dropped: dict[str, str] = {}  # name → SHA-256, of what has to come out
         self.earlier: list[tuple[str, str]] = []  # the same, of names that were dropped again since
         self.pages: dict[str, int] = {}  # of scans with more than one
         self.processes: list[subprocess.Popen[str]] = []
-        self.taken = root / "taken"  # where a downstream job moves deliveries to
+        self.taken = self.root / "taken"  # where a downstream job moves deliveries to
         self._seen: dict[str, bytes] = {}  # each results.csv as it was when it was first seen
         self._rows: dict[str, list[dict[str, str]]] = {}
 

@@ -66,8 +66,7 @@ class Machine(Folder):
         self.root = self.view / DATA[1:]
         self.inbox, self.outbox = self.root / "inbox", self.root / "outbox"
         self.config = self.view / "etc/digitdrop/config.yaml"
-        self.dropped: dict[str, str] = {}
-        self.processes: list[subprocess.Popen[str]] = []
+        self.expect_nothing()
         self.clone = "/root/clone"
         clone = self.view / self.clone[1:]
         shutil.copytree(WHEELS, self.view / "root/wheels")  # /tmp, where this may lie, is another one inside
