@@ -20,7 +20,7 @@ from watcher.results import COLUMNS, ISO_8601, Delivery, Row, escape, now, to_cs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The contract with whoever reads the CSV, in the words of DESIGN.md.
+# The contract with whoever reads the CSV.
 ORDER = [
     *("batch", "file", "page", "field", "status", "value", "confidence", "digit_confidences", "reason"),
     *("alternative", "sha256", "width", "height", "thumbnail", "model", "received_at", "read_at"),
