@@ -682,6 +682,7 @@ def test_38_no_room(folder: Folder, where: str) -> None:
             folder.drop(f".{name}", small(number))
             folder.note(name, small(number))
             del folder.dropped[f".{name}"]
+        until(lambda: not folder.work(), "all to be cleaned up")  # or that would make room
         fill(target)
         for name in names:
             (folder.inbox / f".{name}").rename(folder.inbox / name)
@@ -788,7 +789,12 @@ def test_41_a_new_inbox_in_the_old_ones_place(folder: Folder, how: str) -> None:
     if how == "renamed":
         folder.inbox.rename(folder.root / "old")
     else:
-        shutil.rmtree(folder.inbox)
+
+        def is_deleted() -> bool:
+            shutil.rmtree(folder.inbox, ignore_errors=True)  # the watcher may be writing its report into it
+            return not folder.inbox.exists()
+
+        until(is_deleted, "the inbox to go")
     until(lambda: f"{folder.inbox}: No such file or directory" in folder.log(process), "the log to say so")
     folder.inbox.mkdir()
     folder.pulse()
