@@ -67,9 +67,11 @@ if words[:1] == ["decoder"] and is_worker:
 if words == ["events"] and is_watcher:
 
     def end_events(*_: object) -> None:
-        """Stop every thread but our own."""
+        """Stop the threads that bring file events."""
+        from watchdog.utils import BaseThread  # noqa: PLC0415 - only where events are to end
+
         for thread in threading.enumerate():
-            if thread is not threading.main_thread():
-                thread.stop()  # type: ignore[attr-defined]
+            if isinstance(thread, BaseThread):
+                thread.stop()
 
     signal.signal(signal.SIGUSR1, end_events)
