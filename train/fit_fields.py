@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-EPOCHS = 12
-FIELDS_MADE, FIELDS_HELD = 96_000, 4_000  # to train on, and of digits held back to calibrate with
+EPOCHS = 14
+FIELDS_MADE, FIELDS_HELD = 160_000, 4_000  # to train on, and of digits held back to calibrate with
 CLEAN = 2  # strings of digits held back for each of those fields
 STRINGS = 1_000  # of each kind, of test digits
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from watcher.normalise import RIM_SAY
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from watcher.plane import Labels, Mask, Plane
     from watcher.reading import Box
 
-VERSION = 1
+VERSION = 2
 HEIGHT = 32  # pixels of the network's input
 BODY = 24  # of those, the writing's height; the rest is margin
 LONGEST = 768  # pixels of width at most: what is longer is squeezed
@@ -153,7 +155,7 @@ def _polarity(grey: Plane) -> int:
     # In a tight crop of a thick pen the strokes are not few, but most of the rim is paper still.
     rim = np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
     above = float(np.median(rim) - grey.mean()) / (float(grey.std()) + 1e-6)
-    return 1 if skew <= min(max(above, -1), 1) else -1
+    return 1 if skew <= RIM_SAY * min(max(above, -1), 1) else -1
 
 
 def _ink(grey: Plane, sign: int, height: int) -> Plane:
