@@ -70,7 +70,7 @@ class Look(NamedTuple):
 def normalise(page: Page) -> Ink | None:
     """Find the ink on `page` and centre it; None where nothing is written."""
     found = [look for look in looks(page) if look.written is not None]
-    return Ink(_as_mnist(_cut_out(found[-1])), found[-1].box, _touches(found[-1].box, page)) if found else None
+    return Ink(as_mnist(_cut_out(found[-1])), found[-1].box, _touches(found[-1].box, page)) if found else None
 
 
 def looks(page: Page) -> Iterator[Look]:
@@ -243,7 +243,7 @@ def _around(box: Box, page: Page) -> Box | None:
     return left, top, min(width, x + w + margin) - left, min(height, y + h + margin) - top
 
 
-def _as_mnist(ink: Plane) -> NDArray[np.float32]:
+def as_mnist(ink: Plane) -> NDArray[np.float32]:
     """Ink cut to its box → (28, 28): fitted into 20×20 by area average, its centre of mass in the middle."""
     height, width = ink.shape
     scale = FRAME * FINE / max(height, width)

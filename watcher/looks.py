@@ -1,0 +1,134 @@
+"""Several looks at one line of writing: at a few widths and, where it stays doubtful, at each digit that stands alone.
+
+The networks are handed in; else this is pure.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from watcher.decoding import Candidate, candidates
+from watcher.line import BODY, HEIGHT, INKED
+from watcher.normalise import as_mnist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from watcher.plane import Labels, Mask
+
+    Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+WIDTHS: Final = (1.0, 0.85, 1.18)
+"""Times its own: a reading that a little more or less width changes is not to be relied on."""
+MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
+DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
+PART = 0.2  # of BODY: what is smaller is not even part of one
+END = 0.3  # of HEIGHT: what is lower and comes from above or below is the end of another line's writing
+RULED = 1.6  # of BODY: what runs level for so long is printed
+RUNG = 0.25  # of HEIGHT: what is narrower and stands between such lines, or edges, parts cells
+OVER = 0.5  # of the narrower one's width: parts of one digit overlap so much, from above
+
+
+def look(
+    image: NDArray[np.float32], read_line: Network, read_digits: Network
+) -> tuple[NDArray[np.float32], list[Candidate]]:
+    """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
+
+    Returns the network's (steps, 11) probabilities at the line's own width, and the values found, the likeliest first.
+    """
+    said = [read_line(_stretched(image, share)) for share in WIDTHS]
+    found = agreed([candidates(steps) for steps in said])
+    # Where no other value is as near, the digits cannot make it the likelier one.
+    if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
+        alone = standing_alone(image)
+        if len(alone):
+            found = checked(found, read_digits(alone))
+    return said[0], found
+
+
+def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
+    """What several readings of one line agree on: the mean of their log-probabilities, the likeliest value first.
+
+    A value that one of them did not find counts there as its least likely one.
+    """
+    scores = [{one.value: one.score for one in found} for found in readings]
+    values = dict.fromkeys(value for found in scores for value in found)
+    mean = {value: float(np.mean([found.get(value, min(found.values())) for found in scores])) for value in values}
+    return sorted((Candidate(value, score) for value, score in mean.items()), key=lambda one: -one.score)
+
+
+def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Candidate]:
+    """Weigh values by (n, 11) probabilities of what stands alone on the line: ten digits and none.
+
+    The line was cut right with probability 1 - MISCUT, else the digits say nothing.
+    """
+    weighed = [
+        Candidate(one.value, one.score + math.log((1 - MISCUT) * likelihood(digits, one.value) + MISCUT))
+        for one in found
+    ]
+    return sorted(weighed, key=lambda one: -one.score)
+
+
+def likelihood(digits: NDArray[np.float32], value: str) -> float:
+    """How likely what stands alone, each a digit or none, says `value`."""
+    so_far = np.zeros(len(value) + 1)
+    so_far[0] = 1
+    places = [int(digit) for digit in value]
+    for row in digits:
+        grown = so_far * row[-1]
+        grown[1:] += so_far[:-1] * row[places]
+        so_far = grown
+    return float(so_far[-1])
+
+
+def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The (n, 28, 28) inputs of the digit network for all that stands alone on a line and may be a digit."""
+    mask = (image > INKED).astype(np.uint8)
+    slack = cv2.dilate(mask, np.ones((3, 1), np.uint8))
+    ruled = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, int(RULED * BODY)), np.uint8)), np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask & ~ruled)
+    x, y, w, h = stats[:, :4].T
+    ends = np.pad(ruled[1:-1], ((1, 1), (0, 0)), constant_values=1)
+    from_above, from_below = (_any(ends, x, w, rows) for rows in (y - 2, y + h - 1))
+    rung = from_above & from_below & (w < RUNG * HEIGHT)
+    end = (from_above | from_below) & (h < END * HEIGHT)
+    written = (np.maximum(w, h) >= PART * BODY) & ~rung & ~end
+    written[0] = False
+    groups: list[list[int]] = []
+    for i in sorted(np.flatnonzero(written), key=lambda i: int(x[i])):
+        for group in groups:
+            first, last = x[group].min(), (x[group] + w[group]).max()
+            if min(last, x[i] + w[i]) - x[i] > OVER * min(last - first, w[i]):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    ink = np.minimum(image * 1.25, 1)
+    found = []
+    for group in groups:
+        top, bottom = y[group].min(), (y[group] + h[group]).max()
+        if bottom - top >= DIGIT * BODY:
+            left, right = x[group].min(), (x[group] + w[group]).max()
+            mine = np.isin(labels[top:bottom, left:right], group).astype(np.uint8)
+            found.append(as_mnist(ink[top:bottom, left:right] * cv2.dilate(mine, np.ones((3, 3), np.uint8))))
+    return np.array(found, np.float32).reshape(-1, 28, 28)
+
+
+def _any(mask: Mask, x: Labels, w: Labels, y: Labels) -> NDArray[np.bool_]:
+    """Whether there is any of the mask in each of the windows from x, w wide, and from y, three rows high."""
+    windows = zip(x.tolist(), (x + w).tolist(), y.tolist(), strict=True)
+    return np.array([mask[max(0, top) : top + 3, left:right].any() for left, right, top in windows], np.bool_)
+
+
+def _stretched(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    if share == 1:
+        return image
+    width = max(8, round(image.shape[1] * share))
+    matrix = np.array([[width / image.shape[1], 0, 0], [0, 1, 0]], np.float32)
+    return np.asarray(cv2.warpAffine(image, matrix, (width, HEIGHT), flags=cv2.INTER_LINEAR), np.float32)
