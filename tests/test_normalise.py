@@ -245,6 +245,16 @@ def test_neighbours_are_left_out() -> None:
     box = write(page, "5", at=(55, 25, 55, 70))
     ink = found_at(normalise(page), box)
     assert not ink.clipped
+    assert not ink.alone
+
+
+@pytest.mark.parametrize(("height", "alone"), [(0, True), (8, True), (30, False), (80, False)])
+def test_what_stands_beside(height: int, alone: bool) -> None:
+    """A digit with something of size at its side is not alone; with a speck, a comma or nothing it is."""
+    page = paper(120, 160)
+    box = write(page, "5", at=(40, 20, 55, 80))
+    cv2.line(page, (125, 100 - height), (125, 100), 235 if height == 0 else 40, 5)
+    assert found_at(normalise(page), box).alone is alone
 
 
 def test_specks_are_left_out() -> None:

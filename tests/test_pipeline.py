@@ -170,7 +170,7 @@ def test_row_tells_where_it_came_from(reader: Reader, tmp_path: Path) -> None:
     assert row.stamp == (len(data), status.st_mtime_ns)
     assert (row.width, row.height, row.page) == (100, 130, 1)
     assert datetime.strptime(row.read_at, ISO_8601)
-    assert list(row.milliseconds) == ["decode", "line", "read", "normalise", "predict", "draw"]
+    assert list(row.milliseconds) == ["decode", "normalise", "predict", "draw"]
     assert all(value >= 0 for value in row.milliseconds.values())
 
 

@@ -15,8 +15,9 @@ from test_pipeline import MODEL, SETTINGS, STROKES, dropped, paper, picture, png
 from watcher.calibration import Calibration
 from watcher.fields import Rule
 from watcher.model import read_card
+from watcher.normalise import Ink
 from watcher.pipeline import Reader
-from watcher.reading import Digit, Reading, of_two
+from watcher.reading import Digit, Reading, is_alone, of_two
 from watcher.results import Delivery, to_csv, to_json
 
 if TYPE_CHECKING:
@@ -154,3 +155,19 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
     """Which of two readings holds depends on how sure they are and on the shape of the page."""
     reading = of_two(digit, field, shape)
     assert (reading.value, reading.status) == (value, status)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "size", "beside", "alone"),
+    [
+        (0.999, (40, 80), False, True),
+        (0.95, (40, 80), False, False),  # may be two that touch
+        (0.999, (90, 80), False, False),  # as broad as two
+        (0.999, (40, 80), True, False),
+    ],
+)
+def test_a_digit_alone(confidence: float, size: tuple[int, int], beside: bool, alone: bool) -> None:
+    """No field is looked for where a sure digit of a digit's shape stands by itself."""
+    box = (10, 10, *size)
+    ink = Ink(np.zeros((28, 28), np.float32), box, clipped=False, alone=not beside)
+    assert is_alone(found("7", confidence, "digit", box), ink) is alone

@@ -31,6 +31,7 @@ MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
 MIN_ZOOM = 0.33  # of WORK: a smaller find is looked at again, closer
 REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close together
 SPECK = 0.03  # of the largest stroke's area
+BESIDE = 0.2  # of the digit's height: what stands at its side and is higher may be another
 FRAME, INPUT = 20, 28  # MNIST's box for the ink, and its picture
 FINE = 4  # the ink box is drawn this much finer before it is averaged down
 THINNEST = 2.6  # pixels of FRAME: one in four of MNIST's digits has thinner strokes
@@ -43,6 +44,7 @@ class Ink:
     image: NDArray[np.float32]  # (28, 28), 0 paper to 1 ink: the network's input
     box: Box  # the ink's bounding box on the page
     clipped: bool  # the ink runs over the edge of the crop
+    alone: bool = False  # nothing else of size stands at its sides
 
 
 class Look(NamedTuple):
@@ -55,6 +57,7 @@ class Look(NamedTuple):
     dark: Mask  # what counts
     unruled: Mask  # less what was printed
     written: Mask | None  # the one group of strokes that is the digit; None where nothing is written
+    alone: bool  # nothing else of size stands at its sides
 
     @property
     def box(self) -> Box:
@@ -70,7 +73,10 @@ class Look(NamedTuple):
 def normalise(page: Page) -> Ink | None:
     """Find the ink on `page` and centre it; None where nothing is written."""
     found = [look for look in looks(page) if look.written is not None]
-    return Ink(as_mnist(_cut_out(found[-1])), found[-1].box, _touches(found[-1].box, page)) if found else None
+    if not found:
+        return None
+    image, box = as_mnist(_cut_out(found[-1])), found[-1].box
+    return Ink(image, box, _touches(box, page), all(look.alone for look in found))
 
 
 def looks(page: Page) -> Iterator[Look]:
@@ -90,10 +96,10 @@ def _look(page: Page, part: Box) -> Look:
     level, least = _level(ink)
     dark = (ink > level).astype(np.uint8)
     unruled = without_lines(dark)
-    written = _written(unruled)
+    written, alone = _written(unruled)
     if written is not None and float(np.median(ink[written > 0])) < least:
         written = None
-    return Look(part, grey, ink, level, dark, unruled, written)
+    return Look(part, grey, ink, level, dark, unruled, written, alone)
 
 
 def _cut_out(look: Look) -> Plane:
@@ -173,12 +179,15 @@ def _stroke_width(mask: Mask) -> float:
     return float(4 * distance[mask > 0].mean()) if mask.any() else 0.0
 
 
-def _written(mask: Mask) -> Mask | None:
-    """The one group of strokes that is the digit: the most central of size, without specks and neighbours."""
+def _written(mask: Mask) -> tuple[Mask | None, bool]:
+    """The one group of strokes that is the digit: the most central of size, without specks and neighbours.
+
+    And whether nothing else of size stands at its sides.
+    """
     labels, stats, centres = components(mask)
     count = len(stats)
     if count < 2:
-        return None
+        return None, True
     size = np.array(mask.shape[::-1])
     area, first, last = stats[:, 4].astype(float), stats[:, :2], stats[:, :2] + stats[:, 2:4]
     cut = ((first == 0) | (last == size)).any(axis=1)
@@ -214,7 +223,12 @@ def _written(mask: Mask) -> Mask | None:
     if more.any():
         near = cv2.dilate(only(keep, labels), reach, iterations=4 if tight else 2) > 0
         keep |= more & (np.bincount(labels[near], minlength=count) > 0)
-    return only(keep, labels) if _is_written(keep, labels, stats) else None
+    if not _is_written(keep, labels, stats):
+        return None, True
+    low, high = first[keep].min(axis=0), last[keep].max(axis=0)
+    middle = (first[:, 0] + last[:, 0]) / 2
+    beside = ~keep & (stats[:, 3] > BESIDE * (high[1] - low[1])) & ((middle < low[0]) | (middle > high[0]))
+    return only(keep, labels), not beside[1:].any()
 
 
 def _is_written(keep: NDArray[np.bool_], labels: Labels, stats: Labels) -> bool:

@@ -25,7 +25,7 @@ from watcher.decoding import candidates
 from watcher.fields import rule_for
 from watcher.line import normalise_line
 from watcher.normalise import normalise
-from watcher.reading import WIDE, Reading, audited, blank, failed, of_two, read_digit, read_field
+from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 
@@ -64,6 +64,11 @@ class Sheet:
     def is_wide(self) -> bool:
         """Whether the page is wider than a crop of one digit."""
         return self.pixels is not None and self.pixels.shape[1] >= WIDE * self.pixels.shape[0]
+
+    @property
+    def has_several(self) -> bool:
+        """Whether its rule says that it holds several digits."""
+        return self.rule is not None and self.rule.least > 1
 
     @property
     def seen(self) -> Ink | Line | None:
@@ -134,7 +139,8 @@ class Reader:
             else:
                 sheet.pixels = page
                 sheet.rule = rule_for(job.name, self.settings.fields)
-                self._read_field(sheet, page)
+                if sheet.is_wide or sheet.has_several:
+                    self._read_field(sheet, page)
                 if sheet.reading is None:
                     with sheet.timed("normalise"):
                         sheet.ink = normalise(page)
@@ -155,10 +161,10 @@ class Reader:
         with sheet.timed("read"):
             steps = self.read_line(sheet.line.image)
             found = candidates(steps)
-            if found[0].value or (rule and rule.least > 1):
+            if found[0].value or sheet.has_several:
                 judge = self.card.calibration("field")
                 sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
-        if sheet.field and ((rule and rule.least > 1) or (sheet.is_wide and len(sheet.field.value) > 1)):
+        if sheet.field and (sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1)):
             sheet.reading = sheet.field
 
     def _finish(self, sheets: Sequence[Sheet], pictures: Path | None) -> list[Row]:
@@ -178,8 +184,10 @@ class Reader:
                 row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold, rule=sheet.rule
             )
             assert sheet.pixels is not None
-            sheet.reading = of_two(digit, sheet.field, sheet.pixels.shape) if sheet.field else digit
             sheet.milliseconds["predict"] = share
+            if not (sheet.is_wide or sheet.has_several or is_alone(digit, sheet.ink)):
+                self._read_field(sheet, sheet.pixels)
+            sheet.reading = of_two(digit, sheet.field, sheet.pixels.shape) if sheet.field else digit
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
         assert sheet.reading is not None

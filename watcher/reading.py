@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from watcher.decoding import Spot
     from watcher.fields import Rule
     from watcher.line import Line
+    from watcher.normalise import Ink
 
 Status = Literal["accepted", "review", "blank", "failed"]
 Box = tuple[int, int, int, int]
@@ -58,6 +59,7 @@ ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
 FILLS = 0.45  # of a page's width: a digit that it was cut for is broader
 LIKELY, SURE = 0.5, 0.9  # of a field where a digit was found
+NO_FIELD = 0.99  # of a digit: so sure, and with nothing beside it, it is not one of several
 
 
 def rank(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[list[tuple[str, float]], float, float]:
@@ -140,6 +142,12 @@ def read_field(
         kind="field",
         score=None if why else score,
     )
+
+
+def is_alone(digit: Reading, ink: Ink) -> bool:
+    """Whether a page shows this digit and no more, so that nobody need look for a field on it."""
+    _, _, width, height = ink.box
+    return ink.alone and width <= height and digit.confidence >= NO_FIELD
 
 
 def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
