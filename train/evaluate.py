@@ -18,8 +18,9 @@ from train import calibration, export, plots
 from train.augmentation import as_inputs
 from watcher.decode import decode
 from watcher.errors import DigitdropError, ModelError
+from watcher.line import normalise_line
 from watcher.model import SERVES
-from watcher.normalise import normalise
+from watcher.normalise import looks, normalise
 from watcher.pipeline import Reader, read_whole
 from watcher.reading import Reading, failed
 from watcher.tasks import Fault, Job
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from watcher.calibration import Kind
     from watcher.config import Limits
     from watcher.model import Card
 
@@ -41,7 +43,7 @@ PROMISES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # error rates whose price in
 SLICE = 64  # crops decoded before the network runs, as in a worker
 LINES, WORTH_A_LINE = 5, 50  # groups that the plots have a line for, and numbers that make one
 SHOWN = 40  # crops in the picture of the worst
-CELL = 96  # pixels, the side of a crop and of its ink in the picture
+CELL = 96  # pixels, the side of each step in the picture
 
 
 class LabelError(DigitdropError):
@@ -335,9 +337,9 @@ def write(
         )
         for result in shown
     ]
-    title = f"The worst {len(shown)} of {len(worst):,} misses: the crop, and what the network saw (red: accepted)"
-    pictures = [picture(folder / result.crop.file, limits) for result in shown]
-    plots.save(plots.gallery(pictures, captions, title, columns=5), out / "worst.png")
+    title = f"The worst {len(shown)} of {len(worst):,} misses, from the crop to what the network saw (red: accepted)"
+    pictures = [picture(folder / result.crop.file, result.reading.kind, limits) for result in shown]
+    plots.save(plots.gallery(pictures, captions, title, columns=3), out / "worst.png")
 
 
 def _sets(numbers: Sequence[Result]) -> dict[str, list[Result]]:
@@ -362,23 +364,42 @@ def _interval(part: int, whole: int) -> list[float]:
     return [round(low, 6), round(high, 6)]
 
 
-def picture(path: Path, limits: Limits) -> NDArray[np.uint8]:
-    """Show a crop beside its ink as the network saw it: (CELL, 2 CELL, 3), dark on white."""
-    canvas = np.full((CELL, 2 * CELL + 8, 3), 255, np.uint8)
+def picture(path: Path, kind: Kind, limits: Limits) -> NDArray[np.uint8]:
+    """Show what each step made of a crop: (CELL, 5 CELL, 3).
+
+    Of a digit: the crop, its ink, less what was printed, the writing, the network's input. Of a field: crop and line.
+    """
+    canvas = np.full((CELL, 5 * CELL, 3), 255, np.uint8)
     data, _, _ = read_whole(os.fspath(path), limits.bytes)
     page = None if isinstance(data, Fault) else next(decode(data, limits), None)
     if page is None or isinstance(page, Fault):
         return canvas
-    scale = CELL / max(page.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in page.shape[:2])
-    small = cv2.resize(page, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    top, left = (CELL - height) // 2, (CELL - width) // 2
-    canvas[top : top + height, left : left + width] = small if small.ndim == 3 else small[..., np.newaxis]
+    if kind == "field":
+        line = normalise_line(page)
+        _place(canvas[:, : 2 * CELL], page)
+        if line is not None:
+            _place(canvas[:, 2 * CELL :], _dark_on_white(line.image))
+        return canvas
+    last = list(looks(page))[-1]
     ink = normalise(page)
-    if ink is not None:
-        seen = 255 - np.rint(ink.image * 255).astype(np.uint8)
-        canvas[:, -CELL:] = cv2.resize(seen, (CELL, CELL), interpolation=cv2.INTER_NEAREST)[..., np.newaxis]
+    steps = [last.ink / max(float(last.ink.max()), 1), last.unruled, last.written, None if ink is None else ink.image]
+    for index, step in enumerate([page, *(None if one is None else _dark_on_white(one) for one in steps)]):
+        if step is not None:
+            _place(canvas[:, index * CELL : (index + 1) * CELL], step)
     return canvas
+
+
+def _dark_on_white(ink: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return np.asarray(255 - np.rint(255 * np.clip(ink, 0, 1)), np.uint8)
+
+
+def _place(cell: NDArray[np.uint8], shown: NDArray[np.uint8]) -> None:
+    """Fit a picture into the middle of a cell, a little within it."""
+    scale = min((side - 6) / own for side, own in zip(cell.shape[:2], shown.shape[:2], strict=True))
+    height, width = (max(1, round(side * scale)) for side in shown.shape[:2])
+    small = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    top, left = (cell.shape[0] - height) // 2, (cell.shape[1] - width) // 2
+    cell[top : top + height, left : left + width] = small if small.ndim == 3 else small[..., np.newaxis]
 
 
 def _percent(value: float | None) -> str:

@@ -19,9 +19,8 @@ from train.fit_fields import reader, trained
 from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
 from watcher.decode import decode
-from watcher.decoding import candidates
 from watcher.errors import DigitdropError
-from watcher.model import FIELDS, SERVES
+from watcher.model import FIELDS, SERVES, digit_reader
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
 from watcher.tasks import Fault
@@ -125,6 +124,7 @@ class _Fields:
 
     def __init__(self, owned: Owned, mnist: Mnist, model: Path, seed: int) -> None:
         self._lines, self._seed = owned.lines, seed
+        self._read_digits = digit_reader(model / SERVES)
         self._start = keras.models.load_model(model / "fields.keras", compile=False)
         held = every_twelfth(len(mnist.train_images))
         self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
@@ -139,18 +139,19 @@ class _Fields:
 
     def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         network = network or self._start
-        found = []
-        for i in chosen:
-            inputs, *_ = ctc.batch_of(self._lines, np.array([i]), None)
-            steps = network(inputs, training=False).numpy()[0]
-            found.append(candidates(steps)[0].value == self._lines.values[i])
+
+        def read_line(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            wide = np.pad(image, ((0, 0), (0, -image.shape[1] % ctc.STRIDE)))
+            return np.asarray(network(wide[np.newaxis, :, :, np.newaxis], training=False)[0], np.float32)
+
+        read = reader(read_line, self._read_digits)
+        found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 
     @staticmethod
     def save(network: keras.Model, stage: Path) -> None:
         network.save(stage / "fields.keras")
         (stage / FIELDS).write_bytes(export.convert(network))
-        reader(stage / FIELDS)
 
 
 class _Digits:

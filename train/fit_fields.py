@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from train import card, ctc, export, plots
 from train.fields import GAPS, field, plain
@@ -22,10 +21,11 @@ from train.fit import move_in
 from train.lines import Lines, line_of, pool
 from train.recipes import averaged_adamw, every_twelfth
 from train.shipped import FLOOR, Tried, draw, made_of
-from watcher.decoding import candidates
+from watcher.decoding import Candidate, candidates
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, VERSION
-from watcher.model import FIELDS
+from watcher.looks import look
+from watcher.model import FIELDS, SERVES, digit_reader, line_reader
 from watcher.reading import score_of
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from train.mnist import Images, Labels, Mnist
+    from watcher.model import Network
 
-    Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    Read = Callable[[NDArray[np.uint8]], Candidate]
 
 EPOCHS = 14
 FIELDS_MADE, FIELDS_HELD = 160_000, 4_000  # to train on, and of digits held back to calibrate with
@@ -77,7 +78,7 @@ def publish(
         network.save(stage / "fields.keras")
         (stage / FIELDS).write_bytes(export.convert(network))
         parity = compare(network, stage / FIELDS, checks)
-        read = reader(stage / FIELDS)
+        read = reader(line_reader(stage / FIELDS), digit_reader(out / SERVES))
         result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
         result["files"] |= {file: card.fingerprint(stage / file) for file in (FIELDS, "fields.keras")}
         result["fields"] = {
@@ -143,37 +144,29 @@ def _strings(images: Images, labels: Labels, count: int, gap: tuple[int, int] | 
     return Lines(tuple(planes), tuple(values))
 
 
-def reader(path: Path) -> Read:
-    """What the exported network says along a line, alone, as in the watcher."""
-    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
-    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+def reader(read_line: Network, read_digits: Network) -> Read:
+    """What the watcher reads on a line, with these networks."""
+    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
 
-    def read(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-        image = np.pad(plane, ((0, 0), (0, -plane.shape[1] % ctc.STRIDE))).astype(np.float32)[
-            np.newaxis, :, :, np.newaxis
-        ]
-        interpreter.resize_tensor_input(source, image.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source, image / 255)
-        interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(sink)[0])
 
-    return read
+def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A line in 256 steps as the watcher has it."""
+    return np.asarray(plane / np.float32(255), np.float32)
 
 
 def share(read: Read, lines: Lines) -> float:
     """The share of lines whose likeliest value is right."""
-    right = [candidates(read(plane))[0].value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
+    right = [read(plane).value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
     return float(np.mean(right))
 
 
 def compare(network: keras.Model, path: Path, lines: Lines, count: int = 200) -> export.Parity:
     """Compare what a network and its export say along some lines; another value is an error."""
-    read = reader(path)
+    read = line_reader(path)
     same, largest = 0, 0.0
     some = lines.planes[:count]
     for index, plane in enumerate(some):
-        exported = read(plane)
+        exported = read(as_image(plane))
         original = network(ctc.batch_of(lines, np.array([index]), None)[0], training=False).numpy()[0]
         same += candidates(original)[0].value == candidates(exported)[0].value
         largest = max(largest, float(np.abs(original - exported).max()))
@@ -210,7 +203,7 @@ def _calibration(read: Read, mnist: Mnist, held: NDArray[np.bool_], worn: Lines,
     tried: list[Tried] = []
     clean = _strings(images, labels, CLEAN * len(worn), None, seed)
     for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
-        best = [candidates(read(plane))[0] for plane in lines.planes]
+        best = [read(plane) for plane in lines.planes]
         # As in the watcher: what is read as one digit or none is for the digit network.
         judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
         scores = np.array([score_of(one) for one, _ in judged], np.float64)

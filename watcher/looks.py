@@ -16,13 +16,12 @@ from watcher.line import BODY, HEIGHT, INKED
 from watcher.normalise import as_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from watcher.model import Network
     from watcher.plane import Labels, Mask
-
-    Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 WIDTHS: Final = (1.0, 0.85, 1.18)
 """Times its own: a reading that a little more or less width changes is not to be relied on."""
@@ -101,7 +100,7 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
     written = (np.maximum(w, h) >= PART * BODY) & ~rung & ~end
     written[0] = False
     groups: list[list[int]] = []
-    for i in sorted(np.flatnonzero(written), key=lambda i: int(x[i])):
+    for i in sorted(np.flatnonzero(written).tolist(), key=lambda i: int(x[i])):
         for group in groups:
             first, last = x[group].min(), (x[group] + w[group]).max()
             if min(last, x[i] + w[i]) - x[i] > OVER * min(last - first, w[i]):

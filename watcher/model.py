@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from watcher.calibration import Kind
 
+    Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
 SERVES = "digits.tflite"
 FIELDS = "fields.tflite"
 FORMAT = 2  # of the card
@@ -111,49 +113,56 @@ def read_card(model: Path) -> Card:
     return read
 
 
-def load(model: Path) -> tuple[Card, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+def load(model: Path) -> tuple[Card, Network]:
     """The card, and the function that predicts: images (n, 28, 28) in [0, 1] → probabilities (n, classes).
 
     Raises ModelError.
     """
     card = read_card(model)
-    try:
-        raw = _keras(card.file) if card.file.suffix == ".keras" else _litert(card.file)
-        classes = raw(np.zeros((1, 28, 28, 1), np.float32)).shape[-1]
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"model: {card.file} is no network that can be run ({error}); make the model again with 'make train'"
-        ) from error
+    predict = digit_reader(card.file)
+    classes = _classes(card.file, predict, (1, 28, 28))
     if classes != len(card.classes):
         raise ModelError(
             f"model: {card.file} has {classes} outputs, its card names {len(card.classes)} classes; "
             "make the model again with 'make train'"
         )
-
-    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not len(images):
-            return np.zeros((0, classes), np.float32)
-        return raw(images[..., None])
-
     return card, predict
 
 
-def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+def load_fields(card: Card) -> Network | None:
     """The function that reads along a line: (HEIGHT, width) in [0, 1] → probabilities (steps, 11).
 
     None where the model has no network for fields. Raises ModelError.
     """
     if card.field is None or card.field_file is None:
         return None
-    try:
-        raw = _keras(card.field_file) if card.field_file.suffix == ".keras" else _litert(card.field_file)
-        classes = raw(np.zeros((1, line.HEIGHT, 64, 1), np.float32)).shape[-1]
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"model: {card.field_file} is no network that can be run ({error}); make the model again with 'make train'"
-        ) from error
+    read = line_reader(card.field_file)
+    classes = _classes(card.field_file, read, (line.HEIGHT, 64))
     if classes != BLANK + 1:
         raise ModelError(f"model: {card.field_file} has {classes} outputs, a network for fields has {BLANK + 1}")
+    return read
+
+
+def digit_reader(file: Path) -> Network:
+    """What the digit network in a file says, whatever its card may say: (n, 28, 28) → (n, classes).
+
+    Raises ModelError where that is no network.
+    """
+    raw = _network(file)
+
+    def read(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        # LiteRT refuses a batch of none.
+        return raw(images[..., np.newaxis]) if len(images) else raw(np.zeros((1, 28, 28, 1), np.float32))[:0]
+
+    return read
+
+
+def line_reader(file: Path) -> Network:
+    """What the field network in a file says, whatever its card may say: (HEIGHT, width) → (steps, 11).
+
+    Raises ModelError where that is no network.
+    """
+    raw = _network(file)
 
     def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # Alone, and as wide as it is: what a line says does not depend on which others it came with.
@@ -164,7 +173,26 @@ def load_fields(card: Card) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     return read
 
 
-def _litert(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _network(file: Path) -> Network:
+    try:
+        return _keras(file) if file.suffix == ".keras" else _litert(file)
+    except (ValueError, RuntimeError) as error:
+        raise _cannot_run(file, error) from error
+
+
+def _classes(file: Path, read: Network, shape: tuple[int, ...]) -> int:
+    """How many outputs a network has: it is run once."""
+    try:
+        return int(read(np.zeros(shape, np.float32)).shape[-1])
+    except (ValueError, RuntimeError) as error:
+        raise _cannot_run(file, error) from error
+
+
+def _cannot_run(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"model: {file} is no network that can be run ({error}); make the model again with 'make train'")
+
+
+def _litert(file: Path) -> Network:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - not needed where a .keras file serves
 
     # Two threads are slower than one for a network this small, and there is a worker for each processor.
@@ -185,7 +213,7 @@ def _litert(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     return raw
 
 
-def _keras(file: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _keras(file: Path) -> Network:
     try:
         import keras  # noqa: PLC0415 - TensorFlow is loaded only for a .keras file
     except ImportError as error:

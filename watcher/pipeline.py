@@ -21,9 +21,9 @@ import numpy as np
 
 from watcher import model
 from watcher.decode import decode
-from watcher.decoding import candidates
 from watcher.fields import rule_for
 from watcher.line import normalise_line
+from watcher.looks import look
 from watcher.normalise import normalise
 from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
@@ -159,8 +159,7 @@ class Reader:
         if sheet.line is None:
             return
         with sheet.timed("read"):
-            steps = self.read_line(sheet.line.image)
-            found = candidates(steps)
+            steps, found = look(sheet.line.image, self.read_line, self.predict)
             if found[0].value or sheet.has_several:
                 judge = self.card.calibration("field")
                 sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)

@@ -1,0 +1,144 @@
+"""Several looks at one line: what they agree on, and the digits that stand alone on it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from test_line import PLACES, drawn, image
+
+from watcher.decoding import BLANK, Candidate
+from watcher.looks import MISCUT, WIDTHS, agreed, checked, likelihood, look, standing_alone
+from watcher.model import load, load_fields
+
+Plane = NDArray[np.float32]
+MODEL = Path(__file__).parent.parent / "model"
+
+
+def said(value: str, sure: float) -> Plane:
+    """What a network says of a line with these digits: each as likely as `sure`, else the one after it."""
+    steps = np.full((2 * len(value) + 1, BLANK + 1), 1e-6, np.float32)
+    steps[::2, BLANK] = 1
+    for place, digit in enumerate(value):
+        steps[2 * place + 1, int(digit)] = sure
+        steps[2 * place + 1, (int(digit) + 1) % 10] = 1 - sure
+    return steps
+
+
+def digits(*shares: dict[int, float]) -> Plane:
+    """Probabilities of the ten digits and of none for what stands alone."""
+    rows = np.zeros((len(shares), 11), np.float32)
+    for row, share in zip(rows, shares, strict=True):
+        row[list(share)] = list(share.values())
+    return rows
+
+
+def centres(inputs: Plane) -> list[float]:
+    """Where the middle of each input's ink is, across."""
+    return [float((one.sum(axis=0) * np.arange(28)).sum() / one.sum()) for one in inputs]
+
+
+def test_each_digit_stands_alone() -> None:
+    """Each figure of a line is found by itself, from left to right, in the middle of its input."""
+    found = standing_alone(image(drawn()))
+    assert found.shape == (len(PLACES), 28, 28)
+    assert centres(found) == pytest.approx([13.5] * len(PLACES), abs=1)
+    same, other = (np.corrcoef(found[0].ravel(), found[i].ravel())[0, 1] for i in (3, 1))
+    assert same > 0.85 > other
+
+
+@pytest.mark.parametrize("printed", ["line", "boxes"])
+def test_what_is_printed_joins_no_digits(printed: str) -> None:
+    """A ruled line under the digits or boxes around them are left out."""
+    page = drawn()
+    if printed == "line":
+        cv2.line(page, (0, 112), (339, 112), 60, 2)
+    else:
+        for left in PLACES:
+            cv2.rectangle(page, (left - 14, 25), (left + 46, 115), 60, 2)
+    plain, found = standing_alone(image(drawn())), standing_alone(image(page))
+    assert len(found) == len(PLACES)
+    for one, other in zip(plain, found, strict=True):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.85
+
+
+def test_digits_that_touch_do_not_stand_alone() -> None:
+    """Two figures that a stroke joins come out as one, which the digit network then calls none."""
+    page = drawn()
+    cv2.line(page, (PLACES[0] + 30, 70), (PLACES[1] + 27, 70), 40, 5)
+    assert len(standing_alone(image(page))) == len(PLACES) - 1
+
+
+def test_nothing_stands_on_an_empty_line() -> None:
+    """An empty line gives no inputs, in their shape."""
+    assert standing_alone(np.zeros((32, 80), np.float32)).shape == (0, 28, 28)
+
+
+def test_likelihood_is_the_sum_over_all_ways() -> None:
+    """What stands alone may be a digit or none: a value's likelihood adds up all the ways that say it."""
+    rows = np.random.default_rng(1).dirichlet(np.ones(11), 4).astype(np.float32)
+    for value in ("", "3", "33", "105", "9876"):
+        ways = 0.0
+        for chosen in itertools.combinations(range(len(rows)), len(value)):
+            taken = dict(zip(chosen, value, strict=True))
+            ways += math.prod(float(row[int(taken[i])] if i in taken else row[-1]) for i, row in enumerate(rows))
+        assert likelihood(rows, value) == pytest.approx(ways, rel=1e-5)
+    assert likelihood(rows, "12345") == 0
+
+
+def test_readings_agree_on_what_all_find_likely() -> None:
+    """A value that one reading is sure of and the others hardly find loses against one that all find likely."""
+    readings = [
+        [Candidate("17", -0.1), Candidate("71", -3.0)],
+        [Candidate("71", -0.2), Candidate("11", -9.0)],
+        [Candidate("71", -0.5), Candidate("17", -1.0)],
+    ]
+    found = agreed(readings)
+    assert [one.value for one in found] == ["71", "17", "11"]
+    assert found[0].score == pytest.approx((-3.0 - 0.2 - 0.5) / 3)
+    assert found[1].score == pytest.approx((-0.1 - 9.0 - 1.0) / 3)  # the second did not find it
+
+
+def test_digits_decide_between_two_values() -> None:
+    """Digits that stand alone and are sure choose among likely values, but cannot choose an unlikely one."""
+    sure = digits({1: 0.98, 7: 0.01, 10: 0.01}, {7: 1.0})
+    found = checked([Candidate("77", math.log(0.6)), Candidate("17", math.log(0.3))], sure)
+    assert found[0].value == "17"
+    found = checked([Candidate("77", math.log(0.95)), Candidate("17", math.log(0.95 * MISCUT / 2))], sure)
+    assert found[0].value == "77"
+
+
+def test_digits_are_read_only_where_they_can_change_something() -> None:
+    """Of a line that is surely read nothing more is asked; of a doubtful one its digits are."""
+    asked: list[int] = []
+
+    def read_digits(images: Plane) -> Plane:
+        asked.append(len(images))
+        return digits(*[{10: 1.0}] * len(images))
+
+    for sure in (0.99, 0.6):
+        widths: list[int] = []
+
+        def read_line(plane: Plane, sure: float = sure, widths: list[int] = widths) -> Plane:
+            widths.append(plane.shape[1])
+            return said("0740", sure)
+
+        line = image(drawn())
+        steps, found = look(line, read_line, read_digits)
+        assert found[0].value == "0740"
+        assert np.array_equal(steps, said("0740", sure))
+        assert widths == [pytest.approx(share * line.shape[1], abs=1) for share in WIDTHS]
+    assert asked == [len(PLACES)]
+
+
+def test_the_networks_that_ship_read_a_line() -> None:
+    """The networks that ship read drawn figures."""
+    card, read_digits = load(MODEL)
+    read_line = load_fields(card)
+    assert read_line is not None
+    assert look(image(drawn()), read_line, read_digits)[1][0].value == "0740"
