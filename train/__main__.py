@@ -265,10 +265,13 @@ def _calibrate_shipped(model: Path, folder: Path | None) -> int:
     data = mnist.load(folder, _cache())
     with _quiet():
         try:
-            from train.shipped import calibrate_shipped  # noqa: PLC0415 - brings TensorFlow
+            from train.field_readings import calibrate_fields  # noqa: PLC0415 - brings TensorFlow
+            from train.shipped import calibrate_shipped  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise DigitdropError(f'This needs {error.name}: pip install "digitdrop[train]".') from error
     card = calibrate_shipped(model, data, _say)
+    if "field" in card["calibration"]:
+        card = calibrate_fields(model, data, _say)
     for kind, entry in card["calibration"].items():
         _say(f"{kind}: calibrated on {'; '.join(trial['on'] for trial in entry['trials'])}")
     return 0

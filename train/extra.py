@@ -14,8 +14,9 @@ import numpy as np
 
 from train import card, ctc, export
 from train.augmentation import as_inputs, augment
+from train.field_readings import reading_with
 from train.fit import move_in
-from train.fit_fields import reader, trained
+from train.fit_fields import trained
 from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
 from watcher.decode import decode
@@ -144,7 +145,7 @@ class _Fields:
             wide = np.pad(image, ((0, 0), (0, -image.shape[1] % ctc.STRIDE)))
             return np.asarray(network(wide[np.newaxis, :, :, np.newaxis], training=False)[0], np.float32)
 
-        read = reader(read_line, self._read_digits)
+        read = reading_with(read_line, self._read_digits)
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 

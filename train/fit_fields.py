@@ -16,32 +16,26 @@ import keras
 import numpy as np
 
 from train import card, ctc, export, plots
-from train.fields import GAPS, field, plain
+from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
+from train.fields import field
 from train.fit import move_in
-from train.lines import Lines, line_of, pool
+from train.lines import Lines, pool
 from train.recipes import averaged_adamw, every_twelfth
-from train.shipped import FLOOR, Tried, draw, made_of
-from watcher.decoding import Candidate, candidates
+from train.shipped import draw, made_of
+from watcher.decoding import candidates
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, VERSION
-from watcher.looks import look
-from watcher.model import FIELDS, SERVES, digit_reader, line_reader
-from watcher.reading import score_of
+from watcher.model import FIELDS, SERVES, line_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from train.mnist import Images, Labels, Mnist
-    from watcher.model import Network
-
-    Read = Callable[[NDArray[np.uint8]], Candidate]
+    from train.mnist import Mnist
 
 EPOCHS = 14
-FIELDS_MADE, FIELDS_HELD = 160_000, 4_000  # to train on, and of digits held back to calibrate with
-CLEAN = 2  # strings of digits held back for each of those fields
-STRINGS = 1_000  # of each kind, of test digits
+FIELDS_MADE = 160_000  # to train on
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
 CELL = 240, 60  # pixels, width and height of each
@@ -60,25 +54,24 @@ def fit_fields(
     lines = pool(mnist.train_images[~held], mnist.train_labels[~held], seed, count)
     network = trained(None, lines, epochs=epochs, seed=seed, say=say)
     about = {"made": len(lines), "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
-    checked = max(100, FIELDS_HELD * count // FIELDS_MADE)
+    checked = max(100, HELD * count // FIELDS_MADE)
     return publish(network, mnist, out, about=about, seed=seed, checked=checked)
 
 
 def publish(
-    network: keras.Model, mnist: Mnist, out: Path, *, about: dict[str, Any], seed: int, checked: int = FIELDS_HELD
+    network: keras.Model, mnist: Mnist, out: Path, *, about: dict[str, Any], seed: int, checked: int = HELD
 ) -> dict[str, Any]:
     """Export, measure and calibrate a trained field network into the model folder `out`; return the card.
 
     It is measured on strings of test digits, and calibrated on `checked` fields made of digits held back.
     """
-    held = every_twelfth(len(mnist.train_images))
-    checks = pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, checked)
+    checks = held_back(mnist, seed, checked)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
         stage = Path(name)
         network.save(stage / "fields.keras")
         (stage / FIELDS).write_bytes(export.convert(network))
         parity = compare(network, stage / FIELDS, checks)
-        read = reader(line_reader(stage / FIELDS), digit_reader(out / SERVES))
+        read = reader(stage / FIELDS, out / SERVES)
         result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
         result["files"] |= {file: card.fingerprint(stage / file) for file in (FIELDS, "fields.keras")}
         result["fields"] = {
@@ -90,11 +83,10 @@ def publish(
             "libraries": card.libraries(),
             **about,
             "parameters": network.count_params(),
-            "accuracy": {name: round(share(read, strings(mnist, STRINGS, gap, seed)), 4) for name, gap in GAPS.items()}
-            | {"held_back": round(share(read, checks), 4), "strings": STRINGS, "held_back_size": len(checks)},
+            "accuracy": accuracy(read, mnist, checks, seed),
             "parity": asdict(parity),
         }
-        tried = _calibration(read, mnist, held, checks, seed)
+        tried = tried_on_fields(read, mnist, checks, seed)
         result["calibration"]["field"] = made_of(tried)
         card.write(stage / card.NAME, result)
         draw(stage, "field", result["calibration"]["field"], tried)
@@ -125,39 +117,6 @@ def trained(
     exact = ctc.field_network()
     exact.set_weights(network.get_weights())
     return exact
-
-
-def strings(mnist: Mnist, count: int, gap: tuple[int, int], seed: int) -> Lines:
-    """MNIST's test digits in strings of 2 to 7, as they are, side by side."""
-    return _strings(mnist.test_images, mnist.test_labels, count, gap, seed)
-
-
-def _strings(images: Images, labels: Labels, count: int, gap: tuple[int, int] | None, seed: int) -> Lines:
-    planes, values = [], []
-    for index in range(count):
-        rng = np.random.default_rng([seed, index])
-        page, value = plain(images, labels, int(rng.integers(2, 8)), rng, gap)
-        plane = line_of(page)
-        if plane is not None:
-            planes.append(plane)
-            values.append(value)
-    return Lines(tuple(planes), tuple(values))
-
-
-def reader(read_line: Network, read_digits: Network) -> Read:
-    """What the watcher reads on a line, with these networks."""
-    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
-
-
-def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A line in 256 steps as the watcher has it."""
-    return np.asarray(plane / np.float32(255), np.float32)
-
-
-def share(read: Read, lines: Lines) -> float:
-    """The share of lines whose likeliest value is right."""
-    right = [read(plane).value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
-    return float(np.mean(right))
 
 
 def compare(network: keras.Model, path: Path, lines: Lines, count: int = 200) -> export.Parity:
@@ -194,22 +153,6 @@ def _fitted(page: NDArray[np.uint8]) -> NDArray[np.uint8]:
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     canvas[top : top + size[1], left : left + size[0]] = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     return canvas
-
-
-def _calibration(read: Read, mnist: Mnist, held: NDArray[np.bool_], worn: Lines, seed: int) -> list[Tried]:
-    """What the field network's scores are worth, on fields of digits that were never trained on."""
-    images, labels = mnist.train_images[held], mnist.train_labels[held]
-    name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
-    tried: list[Tried] = []
-    clean = _strings(images, labels, CLEAN * len(worn), None, seed)
-    for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
-        best = [read(plane) for plane in lines.planes]
-        # As in the watcher: what is read as one digit or none is for the digit network.
-        judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
-        scores = np.array([score_of(one) for one, _ in judged], np.float64)
-        right = np.array([one.value == value for one, value in judged], np.bool_)
-        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right))
-    return tried
 
 
 @contextmanager

@@ -160,9 +160,8 @@ class Reader:
             return
         with sheet.timed("read"):
             steps, found = look(sheet.line.image, self.read_line, self.predict)
-            if found[0].value or sheet.has_several:
-                judge = self.card.calibration("field")
-                sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
+            judge = self.card.calibration("field")
+            sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
         if sheet.field and (sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1)):
             sheet.reading = sheet.field
 

@@ -154,19 +154,28 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
     """Decide whether a page of some shape shows a digit or a field, by what either network makes of it.
 
     What stands beside a digit in a tight crop may look like more digits, so there a field has to be the surer one; and
-    where it stays a digit against a likely field, it is for review. On a wide page, the digit network may have seen
-    what is left of boxes.
+    where it stays a digit against a likely field, it is for review. On a wide page it is the other way round: the digit
+    network may have seen one of several, or what is left of boxes, so that a digit has to be one to both.
     """
     height, width = shape[:2]
-    wide = width >= WIDE * height
+    if width >= WIDE * height:
+        if field.value and field.value != digit.value:
+            return field
+        sure = field.value and digit.status == field.status == "accepted"
+        return digit if sure else _for_review(digit, "")
     if len(field.value) < 2:
-        return field if wide and field.value and field.value != digit.value else digit
+        return digit
     apart = digit.digits[0].box[2] < FILLS * width
-    if wide or (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
+    if (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
         return field
     if field.confidence < LIKELY and not apart:
         return digit
-    return replace(digit, status="review", reason=digit.reason or "low_confidence", alternative=field.value, score=None)
+    return _for_review(digit, field.value)
+
+
+def _for_review(digit: Reading, alternative: str) -> Reading:
+    reason = digit.reason or "low_confidence"
+    return replace(digit, status="review", reason=reason, alternative=alternative or digit.alternative, score=None)
 
 
 def score_of(best: Candidate) -> float:

@@ -1,0 +1,122 @@
+"""What the watcher reads on made fields: how often it is right, and what its scores are worth."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from train import card
+from train.fields import GAPS, plain
+from train.lines import Lines, line_of, pool
+from train.recipes import every_twelfth
+from train.shipped import FLOOR, Tried, draw, made_of
+from watcher.looks import look
+from watcher.model import FIELDS, SERVES, digit_reader, line_reader
+from watcher.reading import score_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from train.mnist import Images, Labels, Mnist
+    from watcher.decoding import Candidate
+    from watcher.model import Network
+
+    Read = Callable[[NDArray[np.uint8]], Candidate]
+
+HELD = 4_000  # fields made of digits held back, to calibrate with
+STRINGS = 1_000  # of each kind, of test digits
+CLEAN = 2  # strings of digits held back for each of those fields
+
+
+def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure and calibrate the field network in `folder` again, as `fit` does, and write that into the card: returned.
+
+    The digit network beside it is to be calibrated already; that one checks that `mnist` is what was trained on.
+    """
+    entry: dict[str, Any] = json.loads((folder / card.NAME).read_text(encoding="utf-8"))
+    seed = entry["fields"]["seed"]
+    say(f"making {HELD:,} fields of digits held back, to calibrate with")
+    checks = held_back(mnist, seed, HELD)
+    read = reader(folder / FIELDS, folder / SERVES)
+    entry["fields"]["accuracy"] = accuracy(read, mnist, checks, seed)
+    tried = tried_on_fields(read, mnist, checks, seed)
+    entry["calibration"]["field"] = made_of(tried)
+    card.write(folder / card.NAME, entry)
+    draw(folder, "field", entry["calibration"]["field"], tried)
+    return entry
+
+
+def held_back(mnist: Mnist, seed: int, count: int) -> Lines:
+    """Make fields of the digits that no network trains on."""
+    held = every_twelfth(len(mnist.train_images))
+    return pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, count)
+
+
+def accuracy(read: Read, mnist: Mnist, checks: Lines, seed: int) -> dict[str, Any]:
+    """The share read right of strings of test digits, by the paper between them, and of fields held back."""
+    of_strings = {name: round(share(read, strings(mnist, STRINGS, gap, seed)), 4) for name, gap in GAPS.items()}
+    return of_strings | {
+        "held_back": round(share(read, checks), 4),
+        "strings": STRINGS,
+        "held_back_size": len(checks),
+    }
+
+
+def reader(fields: Path, digits: Path) -> Read:
+    """What the watcher reads on a line, with the networks in these files."""
+    return reading_with(line_reader(fields), digit_reader(digits))
+
+
+def reading_with(read_line: Network, read_digits: Network) -> Read:
+    """What the watcher reads on a line, with these networks."""
+    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
+
+
+def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A line in 256 steps as the watcher has it."""
+    return np.asarray(plane / np.float32(255), np.float32)
+
+
+def strings(mnist: Mnist, count: int, gap: tuple[int, int], seed: int) -> Lines:
+    """MNIST's test digits in strings of 2 to 7, as they are, side by side."""
+    return _strings(mnist.test_images, mnist.test_labels, count, gap, seed)
+
+
+def _strings(images: Images, labels: Labels, count: int, gap: tuple[int, int] | None, seed: int) -> Lines:
+    planes, values = [], []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        page, value = plain(images, labels, int(rng.integers(2, 8)), rng, gap)
+        plane = line_of(page)
+        if plane is not None:
+            planes.append(plane)
+            values.append(value)
+    return Lines(tuple(planes), tuple(values))
+
+
+def share(read: Read, lines: Lines) -> float:
+    """The share of lines whose likeliest value is right."""
+    right = [read(plane).value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
+    return float(np.mean(right))
+
+
+def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tried]:
+    """Read what a calibration of fields is made of: strings, and fields on made paper, of digits never trained on."""
+    held = every_twelfth(len(mnist.train_images))
+    images, labels = mnist.train_images[held], mnist.train_labels[held]
+    name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
+    tried: list[Tried] = []
+    clean = _strings(images, labels, CLEAN * len(worn), None, seed)
+    for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
+        best = [read(plane) for plane in lines.planes]
+        # As in the watcher: what is read as one digit or none is for the digit network.
+        judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
+        scores = np.array([score_of(one) for one, _ in judged], np.float64)
+        right = np.array([one.value == value for one, value in judged], np.bool_)
+        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right))
+    return tried
