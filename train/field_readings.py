@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     Read = Callable[[NDArray[np.uint8]], Candidate]
 
-HELD = 4_000  # fields made of digits held back, to calibrate with
+HELD = 10_000  # fields made of digits held back, to calibrate with
 STRINGS = 1_000  # of each kind, of test digits
-CLEAN = 2  # strings of digits held back for each of those fields
+CLEAN = 1  # strings of digits held back for each of those fields
 
 
 def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None]) -> dict[str, Any]:
