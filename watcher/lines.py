@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -12,7 +13,7 @@ from watcher.plane import RIM, WORK, components, median, odd, only
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from watcher.plane import Mask
+    from watcher.plane import Mask, Strokes
 
 LINE_LENGTH = 0.55  # of the crop's side: what is straight for so long may be ruled
 LINE_MINIMUM = 0.4  # of WORK: in a narrow crop a stroke is as long as the crop is wide
@@ -29,21 +30,27 @@ MIN_REST = 0.25  # of WORK, or of a box: what is written beside lines is larger
 SMALLEST_BOX = 0.15  # of WORK, its shorter side
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 _REACH = odd(LINE_WIDTH)
+_SLACK = np.ones((odd(LINE_SLACK), 1), np.uint8)
 _UP, _TILTED = np.ones((_REACH, 1), np.uint8), np.eye(_REACH, dtype=np.uint8)
 _WAYS = _UP, _UP.T, _TILTED, np.ascontiguousarray(_TILTED[::-1])
 
 
-def without_lines(mask: Mask) -> Mask:
-    """The mask less what is ruled or framed; strokes that cross a line stay whole."""
+def without_lines(mask: Mask) -> tuple[Mask, Strokes]:
+    """The mask less what is ruled or framed, and its strokes; those that cross a line stay whole."""
     ruled = _framed(mask)
-    ruled |= _boxed(mask & ~ruled)
+    strokes = components(mask & ~ruled)
+    ruled |= _boxed(strokes)
     across, down = _straight(mask & ~ruled), _straight((mask & ~ruled).T).T
-    # First what runs along the rim, then, beside what is left, what runs through the middle.
-    for along_rim in (True, False):
-        here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
-        rest = mask & ~ruled & ~here[0] & ~here[1]
-        ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
-    return _bridged(mask & ~ruled, ruled) if ruled.any() else mask
+    if across.any() or down.any():
+        # First what runs along the rim, then, beside what is left, what runs through the middle.
+        for along_rim in (True, False):
+            here = _spanning(across & ~ruled, along_rim=along_rim), _spanning((down & ~ruled).T, along_rim=along_rim).T
+            rest = mask & ~ruled & ~here[0] & ~here[1]
+            ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
+    if not ruled.any():
+        return mask, strokes
+    rest = _bridged(mask & ~ruled, ruled)
+    return rest, components(rest)
 
 
 def _bridged(rest: Mask, ruled: Mask) -> Mask:
@@ -64,9 +71,19 @@ def _framed(mask: Mask) -> Mask:
     up, down, left, right = (bool(rim.any()) for rim in rims)
     if not ((up and down) or (left and right)):  # nothing can run from edge to edge
         return nothing
-    pieces = _pieces(mask), _pieces(mask.T)
-    joined = [_joined(some) for some in pieces]
-    ruled = [np.zeros_like(mask), np.zeros_like(mask.T)]
+    ways = mask, np.asarray(cv2.transpose(mask), np.uint8)
+    may_span = [_may_span(way) for way in ways]
+    if not any(may_span):
+        return nothing
+    pieces: list[list[_Line]] = [[], []]
+    joined: list[list[_Line]] = [[], []]
+    ruled = [np.zeros_like(way) for way in ways]
+    # The first line must run from edge to edge: where none does, none the other way can end at it.
+    for i in sorted(range(2), key=lambda i: not may_span[i]):
+        if not may_span[i] and not any(_ends(line, ruled[1 - i], None) == 2 for line in joined[1 - i]):
+            return nothing
+        pieces[i] = _pieces(ways[i])
+        joined[i] = _joined(pieces[i])
     found: list[list[_Line]] = [[], []]
     for _ in "at edges", "at lines":
         for i in range(2):
@@ -76,10 +93,10 @@ def _framed(mask: Mask) -> Mask:
     if not (min(counts) >= 1 or max(counts) >= 3):
         return nothing
     # Where there are such lines, what runs as they do from an edge is one that strokes or noise interrupt.
-    thick = np.median([line.thick for line in found[0] + found[1]])
+    thick = statistics.median(line.thick for line in found[0] + found[1])
     for i in range(2):
         # Down is across turned by a right angle, and so is its slope.
-        slope = np.median([line.slope for line in found[i]] or [-line.slope for line in found[1 - i]])
+        slope = statistics.median([line.slope for line in found[i]] or [-line.slope for line in found[1 - i]])
         _draw(
             ruled[i],
             [
@@ -89,7 +106,7 @@ def _framed(mask: Mask) -> Mask:
             ],
         )
     both = ruled[0] | ruled[1].T
-    _, stats, _ = components(_bridged(mask & ~both, both))
+    stats = components(_bridged(mask & ~both, both)).stats
     # A 0 like a box, a 1 or a 7 cut at the ink: nothing to speak of would be left of them.
     return both if len(stats) > 1 and stats[1:, 2:4].max() > MIN_REST * WORK else nothing
 
@@ -113,22 +130,23 @@ class _Line(NamedTuple):
 def _pieces(mask: Mask) -> list[_Line]:
     """What runs straight from left to right, the long first and then, in what they leave, however short."""
     lines = []
-    rest = np.ascontiguousarray(mask)
+    rest = mask
     for run in (0, int(PIECE * WORK)):
         straight = _straight(rest, run)
+        if not straight.any():
+            continue
         labels, stats, _ = components(straight)
-        for i in range(1, len(stats)):
-            x, y, w, h, _ = stats[i].tolist()
+        for i, (x, y, w, h, _) in enumerate(stats.tolist()[1:], start=1):
             if w > PIECE * WORK and h < MAX_TILT * w + LINE_WIDTH * WORK:
-                ours = labels[y : y + h, x : x + w] == i
-                counts = ours.sum(axis=0)
-                thick = median(counts[counts > 0])
+                ys, xs = np.nonzero(labels[y : y + h, x : x + w] == i)
+                counts = np.bincount(xs)
+                thick = median(counts)
                 # Where a stroke lies along it, it is thicker: that is left to the stroke.
-                ys, xs = np.nonzero(ours & (counts < 1.5 * thick + 1))
-                slope, height = _fitted(xs, ys)
-                if median(np.abs(ys - slope * xs - height)) < thick / 2:
-                    ys, xs = np.nonzero(ours)
-                    own = np.abs(ys - slope * xs - height) < thick / 2 + 1.5
+                plain = (counts < 1.5 * thick + 1)[xs]
+                slope, height = _fitted(xs[plain], ys[plain])
+                strays = np.abs(ys - slope * xs - height)
+                if median(strays[plain]) < thick / 2:
+                    own = strays < thick / 2 + 1.5
                     at = height + y - slope * x
                     lines.append(_Line(xs[own] + x, ys[own] + y, x, x + w - 1, slope, at, thick))
         rest = rest & ~straight
@@ -137,9 +155,19 @@ def _pieces(mask: Mask) -> list[_Line]:
 
 def _fitted(x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[float, float]:
     """Slope and height of the straight line through points, by least squares."""
-    mean_x, mean_y = float(x.mean()), float(y.mean())
-    slope = float(((x - mean_x) * (y - mean_y)).sum()) / max(1e-6, float(((x - mean_x) ** 2).sum()))
+    mean_x, mean_y = int(x.sum()) / x.size, float(y.sum()) / y.size
+    aside = x - mean_x
+    slope = float((aside * (y - mean_y)).sum()) / max(1e-6, float((aside * aside).sum()))
     return slope, mean_y - slope * mean_x
+
+
+def _may_span(mask: Mask) -> bool:
+    """Whether anything can run straight from the left edge to the right: the least of `_pieces` at both of them."""
+    if mask.shape[1] < 2 * PIECE * WORK:
+        return True
+    # A run that is so long and comes within NEAR of an edge has all of these columns, with the slack of `_straight`.
+    ends = mask[:, NEAR + 1 : 2 * NEAR + 2], mask[:, -2 * NEAR - 2 : -NEAR - 1]
+    return all(bool(np.asarray(cv2.dilate(end, _SLACK)).all(axis=1).any()) for end in ends)
 
 
 def _joined(pieces: list[_Line]) -> list[_Line]:
@@ -176,10 +204,16 @@ def _straight(mask: Mask, run: int = 0) -> Mask:
     """What runs straight, and thin, from left to right for `run` pixels, or a good part of the crop."""
     mask = np.ascontiguousarray(mask)
     # A little slack up and down, for a line may be skew or rough.
-    slack = cv2.dilate(mask, np.ones((odd(LINE_SLACK), 1), np.uint8))
+    slack = cv2.dilate(mask, _SLACK)
     run = run or int(max(LINE_LENGTH * mask.shape[1], LINE_MINIMUM * WORK))
-    opened = cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
-    return np.asarray(opened, np.uint8) & mask
+    # Only rows that hold as much can hold such a run; an edge may cut the half of it.
+    rows = np.flatnonzero(cv2.reduce(slack, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S) >= min(run // 2, mask.shape[1]))
+    straight = np.zeros_like(mask)
+    if rows.size:
+        part = slice(rows[0], rows[-1] + 1)
+        opened = cv2.morphologyEx(slack[part], cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
+        np.bitwise_and(np.asarray(opened, np.uint8), mask[part], out=straight[part])
+    return straight
 
 
 def _spanning(lines: Mask, *, along_rim: bool) -> Mask:
@@ -233,13 +267,12 @@ def _waver(line: NDArray[np.bool_]) -> float:
     return median(np.abs(y - slope * x - height))
 
 
-def _boxed(mask: Mask) -> Mask:
+def _boxed(strokes: Strokes) -> Mask:
     """The sides of a box around the middle of the crop; what stands in it may touch them."""
-    labels, stats, _ = components(mask)
-    height, width = mask.shape
-    sides = np.zeros_like(mask)
-    for i in range(1, len(stats)):
-        x, y, w, h, _ = stats[i]
+    labels, stats, _ = strokes
+    height, width = labels.shape
+    sides = np.zeros((height, width), np.uint8)
+    for i, (x, y, w, h, _) in enumerate(stats.tolist()[1:], start=1):
         is_large = min(w, h) > SMALLEST_BOX * WORK and max(w, h) > 2 * SMALLEST_BOX * WORK
         if not (is_large and x < width / 2 < x + w and y < height / 2 < y + h):
             continue
@@ -251,7 +284,7 @@ def _boxed(mask: Mask) -> Mask:
                 break
             ring |= np.rot90(side, -turn)
         else:  # straight on all four sides up to the corners: a 0 has no corners, a 5 no fourth side
-            inside = components((labels[y : y + h, x : x + w] > 0).astype(np.uint8) & ~ring)[1]
+            inside = components((labels[y : y + h, x : x + w] > 0).astype(np.uint8) & ~ring).stats
             # A 0 drawn like a box holds nothing.
             if len(inside) > 1 and inside[1:, 2:4].max() > MIN_REST * min(w, h):
                 sides[y : y + h, x : x + w] |= ring

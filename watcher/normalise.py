@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watcher.lines import without_lines
-from watcher.plane import RIM, WORK, components, odd, only
+from watcher.plane import RIM, WORK, middle, odd, only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watcher.plane import Labels, Mask, Plane
+    from watcher.plane import Labels, Mask, Plane, Strokes
     from watcher.reading import Box
 
 VERSION = 2
@@ -95,9 +95,9 @@ def _look(page: Page, part: Box) -> Look:
     ink = _ink(grey)
     level, least = _level(ink)
     dark = (ink > level).astype(np.uint8)
-    unruled = without_lines(dark)
-    written, alone = _written(unruled)
-    if written is not None and float(np.median(ink[written > 0])) < least:
+    unruled, strokes = without_lines(dark)
+    written, alone = _written(strokes)
+    if written is not None and middle(ink[written > 0]) < least:
         written = None
     return Look(part, grey, ink, level, dark, unruled, written, alone)
 
@@ -151,7 +151,7 @@ def _polarity(grey: Plane) -> int:
     skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
     # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
     rim = np.concatenate([small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()])
-    rim_above = float(np.median(rim) - small.mean()) / (float(small.std()) + 1e-6)
+    rim_above = float(middle(rim) - small.mean()) / (float(small.std()) + 1e-6)
     return 1 if skew <= RIM_SAY * min(max(rim_above, -1), 1) else -1
 
 
@@ -179,16 +179,16 @@ def _stroke_width(mask: Mask) -> float:
     return float(4 * distance[mask > 0].mean()) if mask.any() else 0.0
 
 
-def _written(mask: Mask) -> tuple[Mask | None, bool]:
+def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
     """The one group of strokes that is the digit: the most central of size, without specks and neighbours.
 
     And whether nothing else of size stands at its sides.
     """
-    labels, stats, centres = components(mask)
+    labels, stats, centres = strokes
     count = len(stats)
     if count < 2:
         return None, True
-    size = np.array(mask.shape[::-1])
+    size = np.array(labels.shape[::-1])
     area, first, last = stats[:, 4].astype(float), stats[:, :2], stats[:, :2] + stats[:, 2:4]
     cut = ((first == 0) | (last == size)).any(axis=1)
     whole = ~cut
@@ -226,8 +226,9 @@ def _written(mask: Mask) -> tuple[Mask | None, bool]:
     if not _is_written(keep, labels, stats):
         return None, True
     low, high = first[keep].min(axis=0), last[keep].max(axis=0)
-    middle = (first[:, 0] + last[:, 0]) / 2
-    beside = ~keep & (stats[:, 3] > BESIDE * (high[1] - low[1])) & ((middle < low[0]) | (middle > high[0]))
+    centre_x = (first[:, 0] + last[:, 0]) / 2
+    aside = (centre_x < low[0]) | (centre_x > high[0])
+    beside = ~keep & aside & (stats[:, 3] > BESIDE * (high[1] - low[1]))
     return only(keep, labels), not beside[1:].any()
 
 
