@@ -43,12 +43,14 @@ def test_read(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "scans" / "a.png").write_bytes(crop())
     (tmp_path / "b.png").write_bytes(b"text")
     pictures = tmp_path / "pictures"
+    scans = [tmp_path / "b.png", tmp_path / "scans" / "a.png"]
     done = folder.command("read", str(tmp_path / "scans"), str(tmp_path / "b.png"), "--picture", str(pictures))
     assert done.returncode == 1
     rows = read_csv(done.stdout.encode())
     assert [(row["status"], row["value"]) for row in rows][1] == ("failed", "")
     assert rows[0]["value"] == "7"
-    assert all((pictures / row["thumbnail"]).is_file() for row in rows)
+    drawn = sorted(str(path) for path in pictures.rglob("*.png"))
+    assert sorted(row["thumbnail"] for row in rows) == drawn == [f"{pictures}{path}.png" for path in scans]
     assert folder.command("read", str(tmp_path / "scans")).returncode == 0
 
 

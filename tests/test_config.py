@@ -298,6 +298,29 @@ def test_not_yaml(tmp_path: Path, text: str | bytes) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("settle: 1\nworkers: 1\nsettle: 2\n", "'settle' is given twice, on lines 1 and 3; keep one"),
+        ("settle: 1\n'settle': 1\n", "'settle' is given twice, on lines 1 and 2; keep one"),
+        ("batch: {size: 3, wait: 1, size: 4}", "'size' is given twice, on lines 1 and 1; keep one"),
+        (
+            "fields:\n- {name: a}\n- name: b\n  files: y\n  name: c\n",
+            "'name' is given twice, on lines 3 and 5",
+        ),
+        (
+            "fields: [{name: zip, files: a}, {name: mark, files: b}, {name: zip, files: c}]",
+            "fields[0] and fields[2] are both called 'zip'; give each rule a name of its own",
+        ),
+    ],
+)
+def test_given_twice(tmp_path: Path, text: str, expected: str) -> None:
+    """A key that is given twice, or a name of two rules, is refused in one line: one of them would do nothing."""
+    message = complaint(tmp_path, text)
+    assert message.startswith(expected)
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize(("text", "kind"), [("- inbox\n", "list"), ("inbox\n", "str"), ("5\n", "int")])
 def test_not_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
     """A file that holds no keys is refused with what it should hold."""

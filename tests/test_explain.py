@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def test_a_picture_for_each_page_that_could_be_read(
         shutil.copy(ROOT / "samples" / name, name)
     assert main(["read", "--config", str(ROOT / "config.yaml"), ".", "--explain", "steps"]) == 1
     assert len(read_csv(capfdbinary.readouterr().out)) == 4
-    made = sorted(path.name for path in (tmp_path / "steps").rglob("*.png"))
+    made = sorted(os.listdir(tmp_path / "steps"))
     assert made == ["4_box.png.png", "6-3_two_pages.tif.2.png", "6-3_two_pages.tif.png"]
 
 

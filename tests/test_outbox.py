@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from watcher import claims
 from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.errors import ConfigError
-from watcher.outbox import Outbox, check_folders
+from watcher.outbox import Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
@@ -73,6 +74,14 @@ def test_a_delivery_holds_what_it_should(case: Case, originals: str, kept: list[
     assert [row["file"] for row in read_csv((delivery / "results.csv").read_bytes())] == ["b.png", "sub/a.png"]
     assert not case.batch.done.exists()
     assert os.listdir(outbox.staging) == []
+
+
+def test_a_batch_in_a_few_words(case: Case) -> None:
+    """Scans are counted as scans, and pages as pages where that is not the same."""
+    first, second = case.rows()
+    assert summary([first]) == "1 scan: 1 failed"
+    assert summary([first, second]) == "2 scans: 1 review, 1 failed"
+    assert summary([first, second, replace(second, page=2)]) == "2 scans, 3 pages: 2 review, 1 failed"
 
 
 def test_originals_are_copied_where_they_cannot_be_linked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -396,7 +396,7 @@ def test_thumbnails_of_nasty_names(reader: Reader, tmp_path: Path, name: bytes) 
         file.write(png(digit("7")))
     (row,) = reader.read([Job(os.fsdecode(path), os.fsdecode(name))], tmp_path / "out")
     assert row.name == os.fsdecode(name)
-    assert row.thumbnail.count("/") == os.fsdecode(name).count("/") + 1
+    assert row.thumbnail.count("/") == os.fsdecode(name).count("/")
     picture(tmp_path / "out" / row.thumbnail)
 
 
@@ -439,7 +439,7 @@ def test_thumbnail_name_length(length: int) -> None:
         names = {thumbnail_name(stem[:-1] + last, page) for last in "bc" for page in (1, 12)}
         assert len(names) == 4
         for name in names:
-            assert len(name.removeprefix("thumbnails/").encode("utf-8")) <= NAME_MAX
+            assert len(name.encode("utf-8")) <= NAME_MAX
             assert name.isprintable()
 
 

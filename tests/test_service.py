@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ROOT, Folder, crop, until
+from conftest import PATIENCE, ROOT, Folder, crop, until
 
 from watcher.service import State, describe, duration
 
@@ -195,6 +196,22 @@ def test_the_screen(folder: Folder) -> None:
     ):
         assert re.search(words, screen, re.MULTILINE), f"{words} in\n{screen}"
     assert max(map(len, screen.splitlines())) < 120
+
+
+def test_nobody_runs(folder: Folder) -> None:
+    """Where no watcher runs, status says so, and how many scans one had in flight when it was killed."""
+    nobody = f"no watcher is running on {folder.inbox}; "
+    assert folder.command("status").stdout == f"{nobody}start one with 'digitdrop run'\n"
+    for number in range(3):
+        folder.drop(f"{number}.png", crop(number))
+    assert folder.launch(fault="kill before rename .done").wait(PATIENCE) == -signal.SIGKILL
+    done = folder.command("status")
+    assert done.returncode == 1
+    words = "it ended with [1-3] scans? in flight, which the next one sees to first; start one with"
+    assert re.match(re.escape(nobody) + words, done.stdout), done.stdout
+    folder.start()
+    folder.wait()
+    folder.check()
 
 
 def test_a_reader_that_has_had_enough(folder: Folder) -> None:

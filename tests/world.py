@@ -124,8 +124,8 @@ class World:
         for job in batch.jobs():
             data, sha256, stamp = read_whole(job.path, 10**6)
             reading = failed("unsupported") if data == b"a text that is no scan" else Reading("review", value="7")
-            thumbnail = f"thumbnails/{job.name}.png"
-            write(stage / thumbnail, b"a picture")
+            thumbnail = f"{job.name}.png"
+            write(stage / "thumbnails" / thumbnail, b"a picture")
             read_at = "2026-01-01T00:00:00Z"
             rows.append(Row(job.name, 1, reading, sha256=sha256, stamp=stamp, thumbnail=thumbnail, read_at=read_at))
         return rows

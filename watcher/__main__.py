@@ -25,9 +25,9 @@ from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders, summary
-from watcher.results import Delivery, now, to_csv
+from watcher.results import THUMBNAILS, Delivery, now, to_csv
 from watcher.retention import Retention
-from watcher.service import Progress, Service, Stopwatch, describe, states
+from watcher.service import Progress, Service, Stopwatch, describe, left_behind, states
 from watcher.tasks import Job
 from watcher.watch import Watch
 from watcher.workers import Workers
@@ -107,7 +107,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                 for batch in inbox.batches(outbox.finish, turn, arguments.once, courier.wait):
                     clock = Stopwatch()
                     try:
-                        rows = workers.read(batch.jobs(), outbox.stage(batch), progress.done)
+                        rows = workers.read(batch.jobs(), outbox.stage(batch) / THUMBNAILS, progress.done)
                         clock.lap("read")
                         if settings.contact_sheet:
                             workers.sheet(rows, batch.id, outbox.sheet(batch))
@@ -131,7 +131,7 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
     settings = settings.model_copy(update={"contact_sheet": False})
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)
-        delivery = Delivery("", workers.model, now(), {})
+        delivery = Delivery("", workers.model, now(), {}, str(arguments.picture))
     sys.stdout.buffer.write(to_csv(rows, delivery))
     if arguments.explain is not None:
         from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without
@@ -153,7 +153,7 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
     elif found:
         print("\n\n".join(describe(state, time.time()) for state in found))
     else:
-        print(f"no watcher is running on {settings.inbox}; start one with 'digitdrop run'")
+        print(f"no watcher is running on {settings.inbox}{left_behind(settings.inbox)}; start one with 'digitdrop run'")
     return 0 if found else 1
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from watcher.errors import ConfigError
 from watcher.fields import Rule  # noqa: TC001 - pydantic looks it up
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -75,7 +78,9 @@ def load(path: Path | None) -> Settings:
     values: object = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+        except _TwiceError as error:
+            raise ConfigError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file; name the configuration with --config") from None
         except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
@@ -88,6 +93,11 @@ def load(path: Path | None) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
+    names = [rule.name for rule in settings.fields]
+    for name in names:
+        if names.count(name) > 1:
+            where = " and ".join(f"fields[{index}]" for index, other in enumerate(names) if other == name)
+            raise ConfigError(f"{path}: {where} are both called {name!r}; give each rule a name of its own")
     base = path.parent.absolute() if path is not None else Path.cwd()
     paths = {key: getattr(settings, key) for key in ("inbox", "outbox", "model", "metrics")}
     resolved = settings.model_copy(update={key: base / path for key, path in paths.items() if path is not None})
@@ -102,6 +112,25 @@ def load(path: Path | None) -> Settings:
 def worker_count(settings: Settings) -> int:
     """The number of worker processes: as set, or one for each processor this process may use."""
     return settings.workers or len(os.sched_getaffinity(0))
+
+
+class _TwiceError(ValueError):
+    """A key stands in the YAML twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as it should be: of a key that is given twice the last would win, and nobody would know."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _TwiceError(f"{key.value!r} is given twice, on lines {lines[key.value]} and {line}; keep one")
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 def _check_folders(settings: Settings) -> None:

@@ -125,7 +125,9 @@ def summary(rows: Sequence[Row]) -> str:
     """A batch in a few words."""
     counts = Counter(row.reading.status for row in rows)
     told = [f"{counts[status]} {status}" for status in ("accepted", "review", "blank", "failed") if counts[status]]
-    return f"{len({row.name for row in rows})} scans: {', '.join(told)}"
+    scans = len({row.name for row in rows})
+    pages = f", {len(rows)} pages" if len(rows) > scans else ""
+    return f"{scans} scan{'s' if scans > 1 else ''}{pages}: {', '.join(told)}"
 
 
 def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:

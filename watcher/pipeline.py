@@ -243,12 +243,12 @@ def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, in
 
 
 def thumbnail_name(name: str, page: int) -> str:
-    """Where the thumbnail of a page lies in a delivery: printable, unlike any other's, short enough to be a file."""
+    """Where the picture of a page lies in a folder of them: printable, unlike any other, short enough to be a file."""
     *folders, file = [part for part in name.split("/") if part not in {"", ".", ".."}]
     tail = f".{page}.png" if page > 1 else ".png"
     # A folder called like another scan's thumbnail must not stand in its way.
     kept = [_fit(part, ".d" if part.endswith((".png", ".d")) else "") for part in folders]
-    return "/".join(["thumbnails", *kept, _fit(file, tail)])
+    return "/".join([*kept, _fit(file, tail)])
 
 
 def write(path: Path, data: bytes) -> None:

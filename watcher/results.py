@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from watcher.reading import Reading
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
+THUMBNAILS = "thumbnails"  # their folder in a delivery
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -32,7 +33,7 @@ class Row:
     stamp: tuple[int, int] = (0, 0)  # size and date (ns) of the file that was read
     width: int = 0
     height: int = 0
-    thumbnail: str = ""  # path in the delivery
+    thumbnail: str = ""  # path in the folder of the pictures
     read_at: str = ""
     field: str = ""
     detail: str = ""  # what the decoder said of a scan that failed
@@ -48,6 +49,7 @@ class Delivery:
     model: str
     received_at: str
     settings: Mapping[str, Any]
+    pictures: str = THUMBNAILS  # the folder of the thumbnails, as who reads the rows has to name it
 
 
 # Column, Table Schema type, further keys, meaning. The one place that says what results.csv holds.
@@ -204,7 +206,7 @@ def cells(row: Row, delivery: Delivery) -> dict[str, str | int | float | None]:
         row.sha256,
         row.width or None,
         row.height or None,
-        row.thumbnail,
+        row.thumbnail and f"{delivery.pictures}/{row.thumbnail}",
         delivery.model,
         delivery.received_at,
         row.read_at,
