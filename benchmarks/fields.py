@@ -20,9 +20,9 @@ import numpy as np
 from train import mnist
 from train.calibration import wilson
 from train.fields import GAPS, field, plain
-from watcher.decoding import candidates
 from watcher.line import normalise_line
-from watcher.model import load_fields, read_card
+from watcher.looks import look
+from watcher.model import load, load_fields
 from watcher.reading import read_field
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from train.mnist import Mnist
     from watcher.calibration import Calibration
+    from watcher.decoding import Candidate
+
+    Look = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], list[Candidate]]]
 
 ROOT = Path(__file__).parent.parent
 SEED = 7
@@ -49,13 +52,17 @@ def main() -> int:
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     data = mnist.load(arguments.data, Path.home() / ".cache" / "digitdrop" / "mnist")
-    card = read_card(arguments.model)
-    read = load_fields(card)
-    if read is None or card.field is None:
+    card, read_digits = load(arguments.model)
+    read_line = load_fields(card)
+    if read_line is None or card.field is None:
         print(f"{arguments.model} has no network for fields", file=sys.stderr)
         return 1
-    right_of = strings(data, read, arguments.strings)
-    spent = times(data, read, card.field, arguments.fields)
+
+    def seen(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Candidate]]:
+        return look(image, read_line, read_digits)
+
+    right_of = strings(data, seen, arguments.strings)
+    spent = times(data, seen, card.field, arguments.fields)
     if arguments.json:
         print(json.dumps({"strings": right_of, "milliseconds": spent}, indent=1))
         return 0
@@ -67,9 +74,7 @@ def main() -> int:
     return 0
 
 
-def strings(
-    data: Mnist, read: Callable[[NDArray[np.float32]], NDArray[np.float32]], count: int
-) -> dict[str, tuple[int, int]]:
+def strings(data: Mnist, seen: Look, count: int) -> dict[str, tuple[int, int]]:
     """How many strings of 2 to 7 test digits are right, by the paper between them."""
     found = {}
     for name, gap in GAPS.items():
@@ -78,19 +83,14 @@ def strings(
             rng = np.random.default_rng([SEED, index])
             page, value = plain(data.test_images, data.test_labels, int(rng.integers(2, 8)), rng, gap)
             line = normalise_line(page)
-            right += line is not None and candidates(read(line.image))[0].value == value
+            right += line is not None and seen(line.image)[1][0].value == value
         found[name] = right, count
     return found
 
 
-def times(
-    data: Mnist,
-    read: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    calibration: Calibration,
-    count: int,
-) -> dict[str, tuple[float, float]]:
+def times(data: Mnist, seen: Look, calibration: Calibration, count: int) -> dict[str, tuple[float, float]]:
     """The median and the 95th percentile of what each step takes for made fields, in milliseconds."""
-    spent: dict[str, list[float]] = {"line": [], "network": [], "value": [], "all": []}
+    spent: dict[str, list[float]] = {"line": [], "looks": [], "value": [], "all": []}
     for index in range(count):
         page, _ = field(data.test_images, data.test_labels, np.random.default_rng([SEED, index]))
         begun = time.perf_counter()
@@ -98,9 +98,9 @@ def times(
         if line is None:
             continue
         found = time.perf_counter()
-        steps = read(line.image)
+        steps, values = seen(line.image)
         told = time.perf_counter()
-        read_field(steps, candidates(steps), line, calibration, 1.0)
+        read_field(steps, values, line, calibration, 1.0)
         done = time.perf_counter()
         for name, seconds in zip(spent, (found - begun, told - found, done - told, done - begun), strict=True):
             spent[name].append(seconds * 1000)
