@@ -33,11 +33,12 @@ def main() -> int:
     if unknown := set(options.cases) - CASES.keys():
         parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     before = json.loads(options.compare.read_text(encoding="utf-8")) if options.compare else {}
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; at each case the load at its end")
     figures: dict[str, Table] = {}
     for name in options.cases or CASES:
         figures[name] = CASES[name](options)
-        print(f"\n{name}: {CASES[name].__doc__}\n{_text(figures[name], before.get(name, {}))}", flush=True)
+        load = f"load {os.getloadavg()[0]:.1f}"
+        print(f"\n{name} ({load}): {CASES[name].__doc__}\n{_text(figures[name], before.get(name, {}))}", flush=True)
         if options.json is not None:
             options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.plot is not None and "flood" in figures:

@@ -14,11 +14,15 @@ import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from benchmarks.daemon import SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Reference:
@@ -34,13 +38,13 @@ class Reference:
         self.network = reference_network(10)  # untrained: its speed is the same
         self.run(5)
 
-    def run(self, count: int) -> tuple[float, float]:
+    def run(self, count: int, samples: Sequence[Path] = SAMPLES) -> tuple[float, float]:
         """Crops a second, and milliseconds of processor time for each."""
         import matplotlib.pyplot as plt  # noqa: PLC0415
 
         begin, used = time.perf_counter(), time.process_time()
         with tempfile.TemporaryDirectory() as root:
-            for number, path in zip(range(count), itertools.cycle(SAMPLES)):
+            for number, path in zip(range(count), itertools.cycle(samples)):
                 grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
                 assert grey is not None
                 image = 1 - cv2.resize(grey, (28, 28)).astype(np.float32) / 255
@@ -61,11 +65,11 @@ class Floor:
         self.pool = get_context("spawn").Pool(processes)
         self.run(100)
 
-    def run(self, count: int) -> tuple[float, float]:
+    def run(self, count: int, samples: Sequence[Path] = SAMPLES) -> tuple[float, float]:
         """Crops a second, and milliseconds of processor time for each."""
         with tempfile.TemporaryDirectory() as root:
             paths = []
-            for number, sample in zip(range(count), itertools.cycle(SAMPLES)):
+            for number, sample in zip(range(count), itertools.cycle(samples)):
                 paths.append(os.path.join(root, f"{number}{sample.suffix}"))
                 Path(paths[-1]).write_bytes(sample.read_bytes())
             begin = time.perf_counter()

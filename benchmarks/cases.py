@@ -17,23 +17,40 @@ import numpy as np
 
 from benchmarks.baselines import Floor, Reference, tesseract
 from benchmarks.daemon import NO_PICTURES, ROOT, SAMPLES, SETTLE, Watcher, flood, watcher
+from samples.draw import encoded, field
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Table = dict[str, dict[str, float]]
 
 
 def measure_flood(options: Namespace) -> Table:
     """Many scans dropped at once, beside the reference path and the floor."""
+    table = _flood(options, SAMPLES)
+    with contextlib.suppress(FileNotFoundError):
+        table["Tesseract"] = {
+            "scans/s": (rate := tesseract(20)),
+            "× reference": rate / table["reference path"]["scans/s"],
+        }
+    return table
+
+
+def measure_fields(options: Namespace) -> Table:
+    """The same with crops of whole fields, 3 to 8 digits; the reference path takes each of them for one digit."""
+    with tempfile.TemporaryDirectory() as root:
+        return _flood(options, _drawn_fields(Path(root)))
+
+
+def _flood(options: Namespace, samples: Sequence[Path]) -> Table:
     reference, floor = Reference(), Floor()
     runs: dict[str, Callable[[], tuple[float, float]]] = {
-        "reference path": lambda: reference.run(40),
-        "floor: read, decode, hash": lambda: floor.run(options.scans),
-        "all outputs": lambda: flood(options.scans),
-        "pictures of doubtful ones": lambda: flood(options.scans, thumbnails="review"),
-        "no pictures": lambda: flood(options.scans, **NO_PICTURES),
+        "reference path": lambda: reference.run(40, samples),
+        "floor: read, decode, hash": lambda: floor.run(options.scans, samples),
+        "all outputs": lambda: flood(options.scans, samples),
+        "pictures of doubtful ones": lambda: flood(options.scans, samples, thumbnails="review"),
+        "no pictures": lambda: flood(options.scans, samples, **NO_PICTURES),
     }
     # In turn, so that what else the machine does meanwhile meets all of them.
     rounds = [{name: run() for name, run in runs.items()} for _ in range(options.runs)]
@@ -47,11 +64,9 @@ def measure_flood(options: Namespace) -> Table:
             ),
             "CPU ms/scan": statistics.median(found[name][1] for found in rounds),
             "× reference, CPU": statistics.median(found["reference path"][1] / found[name][1] for found in rounds),
-        }
-    with contextlib.suppress(FileNotFoundError):
-        table["Tesseract"] = {
-            "scans/s": (rate := tesseract(20)),
-            "× reference": rate / table["reference path"]["scans/s"],
+            "of the floor, CPU": statistics.median(
+                found["floor: read, decode, hash"][1] / found[name][1] for found in rounds
+            ),
         }
     return table
 
@@ -197,12 +212,24 @@ CASES: dict[str, Callable[[Namespace], Table]] = {
     "start": measure_start,
     "trickle": measure_trickle,
     "flood": measure_flood,
+    "fields": measure_fields,
     "workers": measure_workers,
     "memory": measure_memory,
     "idle": measure_idle,
     "names": measure_names,
     "growth": measure_growth,
 }
+
+
+def _drawn_fields(root: Path) -> list[Path]:
+    """Crops of fields in the styles of `samples/`, drawn into a folder."""
+    paths = []
+    for number, style in zip(range(24), itertools.cycle(("ballpoint", "box", "fountain_pen", "yellow_paper"))):
+        rng = np.random.default_rng(number)
+        value = "".join(map(str, rng.integers(0, 10, rng.integers(3, 9))))
+        paths.append(root / f"{value}.jpg")
+        paths[-1].write_bytes(encoded([field(value, style, rng)], ".jpg"))
+    return paths
 
 
 def _many_names(root: Path, count: int, data: bytes = b"", suffix: str = ".png") -> None:

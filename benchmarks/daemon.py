@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = [  # broken.png would wait for `patience`, and a TIFF has rows for each page
@@ -59,9 +59,9 @@ class Watcher:
             finally:
                 process.send_signal(signal.SIGTERM)
 
-    def drop(self, count: int) -> None:
+    def drop(self, count: int, samples: Sequence[Path] = SAMPLES) -> None:
         """Move so many scans in, all at once."""
-        for number, sample in zip(range(count), itertools.cycle(SAMPLES)):
+        for number, sample in zip(range(count), itertools.cycle(samples)):
             (self.outside / f"{number:06d}{sample.suffix}").write_bytes(sample.read_bytes())
         self.outside.rename(self.inbox / f"dropped{self.rows}")
         self.outside.mkdir()
@@ -107,10 +107,10 @@ def watcher(**settings: Any) -> Iterator[Watcher]:
             yield made
 
 
-def flood(count: int, **settings: Any) -> tuple[float, float]:
+def flood(count: int, samples: Sequence[Path] = SAMPLES, **settings: Any) -> tuple[float, float]:
     """Scans a second of so many dropped at once, and milliseconds of processor time for each."""
     with watcher(**settings) as daemon:
-        daemon.drop(count)
+        daemon.drop(count, samples)
         time.sleep(SETTLE)
         begin, used = time.perf_counter(), daemon.cpu()
         daemon.wait(count)

@@ -15,7 +15,19 @@ import pytest
 
 from watcher.pipeline import NAME_MAX, thumbnail_name
 from watcher.reading import Digit, Reading, blank, failed
-from watcher.results import COLUMNS, ISO_8601, Delivery, Row, escape, now, to_csv, to_datapackage, to_json, unescape
+from watcher.results import (
+    COLUMNS,
+    ISO_8601,
+    Delivery,
+    Row,
+    doubtful_first,
+    escape,
+    now,
+    to_csv,
+    to_datapackage,
+    to_json,
+    unescape,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -387,3 +399,18 @@ def test_now() -> None:
     """Times are UTC to the second, as ISO 8601 writes them, and sort as text."""
     before, told, after = datetime.now(UTC).replace(microsecond=0), now(), datetime.now(UTC)
     assert before <= datetime.strptime(told, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) <= after
+
+
+def test_doubtful_first() -> None:
+    """Failed, then review from the least sure, then blank, then accepted from the least sure; ties by name."""
+    readings = {
+        "a": Reading("accepted", confidence=0.99),
+        "b": Reading("accepted", confidence=0.98),
+        "c": Reading("blank"),
+        "d": Reading("review", confidence=0.8),
+        "g": Reading("failed"),
+        "e": Reading("failed"),
+        "f": Reading("review", confidence=0.3),
+    }
+    ordered = doubtful_first(Row(name, 1, reading) for name, reading in readings.items())
+    assert "".join(row.name for row in ordered) == "egfdcba"

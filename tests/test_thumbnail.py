@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import cv2
@@ -13,13 +14,10 @@ from watcher.normalise import Ink, normalise
 from watcher.reading import Digit, Reading, Status
 from watcher.thumbnail import (
     HEIGHT,
-    SHEET_LIMIT,
     STATUS_COLOUR,
     TILE,
     WIDTH,
     Painter,
-    Tile,
-    doubtful_first,
     percent,
     plain_reason,
     printable,
@@ -37,6 +35,25 @@ def decoded(png: bytes) -> NDArray[np.uint8]:
     """The RGB picture in a PNG."""
     assert png.startswith(b"\x89PNG")
     return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def tile_of(page: Page | None, status: Status = "review", value: str = "7") -> NDArray[np.uint8]:
+    """The RGB picture of a tile."""
+    tile = np.frombuffer(PAINTER.tile(page, reading(status, value), "a.png"), np.uint8)
+    return tile.reshape(TILE + 48, -1, 3)
+
+
+def crop_on(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What of a tile shows the page: the rest is white there."""
+    part = tile[8 : 8 + TILE]
+    x, y, w, h = cv2.boundingRect((part != 255).any(axis=2).astype(np.uint8))
+    return part[y : y + h, x : x + w]
+
+
+def sheet(tiles: dict[str, Status], page: Page | None = None) -> NDArray[np.uint8]:
+    """A contact sheet of some names with their status, decoded."""
+    drawn = [PAINTER.tile(page, reading(status), name) for name, status in tiles.items()]
+    return decoded(PAINTER.sheet(drawn, Counter(tiles.values()), "20261122T153255Z-000123-7f3a"))
 
 
 def colour(status: Status) -> NDArray[np.uint8]:
@@ -131,21 +148,22 @@ def test_pages_of_any_shape_fit(shape: tuple[int, ...]) -> None:
     page = np.full(shape, 200, np.uint8)
     ink = Ink(np.ones((28, 28), np.float32), (0, 0, shape[1], shape[0]), True)
     assert decoded(PAINTER.thumbnail(page, ink, reading("review"), "x.png")).shape == (HEIGHT, WIDTH, 3)
-    assert decoded(PAINTER.tile(page)).shape[0] <= TILE
+    assert tile_of(page).shape[0] == TILE + 48
 
 
 def test_a_large_page_is_averaged_and_not_thinned_out() -> None:
     """Lines of six pixels on a 12-megapixel page become their mean grey and no moiré."""
     page = np.zeros((3000, 4000), np.uint8)
     page[np.arange(3000) // 6 % 2 == 0] = 255
-    tile = decoded(PAINTER.tile(page))
+    tile = crop_on(tile_of(page))
+    assert tile.shape[1] == TILE
     assert abs(float(tile.mean()) - 127) < 12
     assert float(tile.std()) < 24
 
 
 def test_a_small_page_is_enlarged() -> None:
     """A 28×28 crop fills most of the space that a larger one has."""
-    assert decoded(PAINTER.tile(np.full((28, 28), 120, np.uint8))).shape == (TILE, TILE, 3)
+    assert crop_on(tile_of(np.full((28, 28), 120, np.uint8))).shape == (TILE, TILE, 3)
 
 
 def test_a_page_in_any_memory_order_is_drawn_alike() -> None:
@@ -158,10 +176,10 @@ def test_a_page_in_any_memory_order_is_drawn_alike() -> None:
 
 
 def test_no_page_is_a_placeholder() -> None:
-    """A file that could not be decoded has a card that differs by its reason, and no tile."""
+    """A file that could not be decoded has a card that differs by its reason, and a torn sheet on its tile."""
     cards = {PAINTER.thumbnail(None, None, reading("failed", reason=why), "x") for why in ("truncated", "too_large")}
     assert len(cards) == 2
-    assert PAINTER.tile(None) == b""
+    assert 0 < share(tile_of(None, "failed")[8 : 8 + TILE], np.array([169, 176, 184], np.uint8)) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,8 @@ def test_any_name_can_be_drawn(name: str) -> None:
     """Control characters, lone surrogates, missing glyphs, maths signs and long names neither fail nor warn."""
     page = written()
     assert decoded(PAINTER.thumbnail(page, None, reading("review"), name)).shape == (HEIGHT, WIDTH, 3)
-    assert decoded(PAINTER.sheet([Tile(name, PAINTER.tile(page), reading("review"))], name)).shape[2] == 3
+    tile = PAINTER.tile(page, reading("review"), name)
+    assert decoded(PAINTER.sheet([tile], {"review": 1}, name)).shape[2] == 3
 
 
 def test_characters_of_every_script_can_be_drawn() -> None:
@@ -213,68 +232,43 @@ def test_nothing_stays_from_the_last_picture() -> None:
     assert Painter().thumbnail(page, normalise(page), reading("accepted"), "7.png") == first
 
 
-def test_doubtful_first() -> None:
-    """Failed, then review from the least sure, then blank, then accepted from the least sure; ties keep their order."""
-    readings = {
-        "a": Reading("accepted", confidence=0.99),
-        "b": Reading("accepted", confidence=0.98),
-        "c": Reading("blank"),
-        "d": Reading("review", confidence=0.8),
-        "e": Reading("failed"),
-        "f": Reading("review", confidence=0.3),
-        "g": Reading("failed"),
-    }
-    tiles = [Tile(name, b"", reading) for name, reading in readings.items()]
-    assert "".join(tile.name for tile in doubtful_first(tiles)) == "egfdcba"
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 300, SHEET_LIMIT + 50])
+@pytest.mark.parametrize("count", [0, 1, 7, 400])
 def test_a_sheet_of_any_number_of_tiles(count: int) -> None:
-    """A sheet grows with its tiles, up to its limit."""
-    tile = PAINTER.tile(written())
+    """A sheet grows with its tiles."""
     kinds: tuple[Status, ...] = ("accepted", "review", "blank", "failed")
-    tiles = [Tile(f"{n}.png", tile if n % 4 < 3 else b"", reading(kinds[n % 4])) for n in range(count)]
-    picture = decoded(PAINTER.sheet(tiles, "20261122T153255Z-000123-7f3a"))
-    area = min(count, SHEET_LIMIT) * TILE * TILE
-    assert area <= picture.shape[0] * picture.shape[1]
+    picture = sheet({f"{n}.png": kinds[n % 4] for n in range(count)}, written())
+    assert count * TILE * TILE <= picture.shape[0] * picture.shape[1]
     assert picture.shape[1] <= 2400
     for status in kinds[:count]:
         assert share(picture, colour(status)) > 0
 
 
-def test_more_tiles_than_the_limit_say_so_and_leave_out_the_sure_ones() -> None:
-    """The failed pages of a large batch are on its sheet wherever they stood, and its size is a full sheet's."""
-    sure = [Tile("s", b"", reading("accepted"))] * (SHEET_LIMIT + 9)
-    full = decoded(PAINTER.sheet(sure[:SHEET_LIMIT], "x"))
-    more = decoded(PAINTER.sheet([*sure, Tile("f", b"", reading("failed"))], "x"))
-    assert more.shape == full.shape
-    assert share(more[64:], colour("failed")) > 0
-    assert (more[36:56, 150:] != full[36:56, 150:]).any()
+def test_a_sheet_says_what_it_leaves_out() -> None:
+    """Where a batch has more pages than its sheet has tiles, the head says so."""
+    tile = PAINTER.tile(written(), reading("review"), "a.png")
+    some, all_ = (decoded(PAINTER.sheet([tile] * 9, {"review": count}, "x")) for count in (9, 10))
+    assert some.shape == all_.shape
+    assert (some[36:56, 100:] != all_[36:56, 100:]).any()
+    assert (some[64:] == all_[64:]).all()
 
 
-def test_the_first_tile_is_the_most_doubtful() -> None:
-    """The sheet itself is drawn in that order: its first edge has the failed page's colour, its last the accepted's."""
-    tile = PAINTER.tile(written())
-    kinds: tuple[Status, ...] = ("accepted", "blank", "failed", "review")
-    picture = decoded(PAINTER.sheet([Tile(kind, tile, reading(kind)) for kind in kinds], "x"))
-    row = picture[65]
+def test_tiles_stand_as_they_come() -> None:
+    """Each tile's edge has its status's colour, from left to right."""
+    kinds: tuple[Status, ...] = ("failed", "review", "blank", "accepted")
+    row = sheet({kind: kind for kind in kinds}, written())[65]
     edges = [next((s for s in STATUS_COLOUR if (pixel == colour(s)).all()), None) for pixel in row]
     seen = [edge for edge, before in zip(edges, [None, *edges], strict=False) if edge and edge != before]
-    assert seen == ["failed", "review", "blank", "accepted"]
+    assert seen == list(kinds)
 
 
 def test_a_wide_field_takes_more_than_one_place() -> None:
     """A field of twelve digits stays legible: its tile is up to three wide, and the sheet has room for it."""
-    wide = PAINTER.tile(np.full((80, 900), 180, np.uint8))
-    assert TILE < decoded(wide).shape[1] <= 3 * TILE + 32
-    tiles = [Tile("w", wide, reading("review", "123456789012"))] * 5
-    picture = decoded(PAINTER.sheet(tiles, "x"))
-    assert share(picture, np.array([180, 180, 180], np.uint8)) * picture.size / 3 >= 5 * decoded(wide).size / 3
-
-
-def test_a_tile_that_is_no_picture_has_a_placeholder() -> None:
-    """Bytes that do not decode cost their tile's picture and not the sheet."""
-    assert decoded(PAINTER.sheet([Tile("x", b"not a picture", reading("failed"))], "x")).shape[2] == 3
+    page = np.full((80, 900), 180, np.uint8)
+    wide = crop_on(tile_of(page, value="123456789012"))
+    assert TILE < wide.shape[1] <= 3 * TILE + 32
+    tile = PAINTER.tile(page, reading("review", "123456789012"), "w")
+    picture = decoded(PAINTER.sheet([tile] * 5, {"review": 5}, "x"))
+    assert share(picture, np.array([180, 180, 180], np.uint8)) * picture.size / 3 >= 5 * wide.size / 3
 
 
 @pytest.mark.parametrize(

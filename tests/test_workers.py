@@ -11,7 +11,7 @@ from conftest import ROOT, crop
 
 from watcher.config import Settings
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
-from watcher.workers import Workers, _split
+from watcher.workers import SHEET_LIMIT, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,3 +61,17 @@ def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch
                 continue
             break
     assert (row.reading.status, row.reading.value) == ("accepted", "7")
+
+
+def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:
+    """Of more scans than a sheet has room for, the tiles of the doubtful ones are kept, wherever they stood."""
+    (tmp_path / "source").write_bytes(crop())
+    jobs = [Job(str(tmp_path / "source"), f"{number:03d}.png") for number in range(SHEET_LIMIT + 40)]
+    (tmp_path / "last.png").write_bytes(b"no picture")
+    jobs.append(Job(str(tmp_path / "last.png"), "last.png"))
+    with Workers(Settings(model=ROOT / "model", workers=2, thumbnails="none")) as workers:
+        rows = workers.read(jobs, tmp_path / "pictures")
+        workers.sheet(rows, "a large batch", tmp_path / "sheet.png")
+    assert [row.name for row in rows] == [job.name for job in jobs]
+    assert [row.name for row in rows if row.tile] == [*(f"{n:03d}.png" for n in range(SHEET_LIMIT - 1)), "last.png"]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

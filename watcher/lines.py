@@ -204,15 +204,18 @@ def _straight(mask: Mask, run: int = 0) -> Mask:
     """What runs straight, and thin, from left to right for `run` pixels, or a good part of the crop."""
     mask = np.ascontiguousarray(mask)
     # A little slack up and down, for a line may be skew or rough.
-    slack = cv2.dilate(mask, _SLACK)
+    slack = np.asarray(cv2.dilate(mask, _SLACK), np.uint8)
     run = run or int(max(LINE_LENGTH * mask.shape[1], LINE_MINIMUM * WORK))
-    # Only rows that hold as much can hold such a run; an edge may cut the half of it.
-    rows = np.flatnonzero(cv2.reduce(slack, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S) >= min(run // 2, mask.shape[1]))
+    # Only rows that hold as much can hold such a run; one that an edge cuts counts from its half on.
+    counts = cv2.reduce(slack, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+    least = np.where(slack[:, 0] | slack[:, -1], min(run // 2, mask.shape[1]), run)
+    rows = np.flatnonzero(counts >= least)
     straight = np.zeros_like(mask)
     if rows.size:
-        part = slice(rows[0], rows[-1] + 1)
-        opened = cv2.morphologyEx(slack[part], cv2.MORPH_OPEN, np.ones((1, run), np.uint8))
-        np.bitwise_and(np.asarray(opened, np.uint8), mask[part], out=straight[part])
+        part, kernel = slice(rows[0], rows[-1] + 1), np.ones((1, run), np.uint8)
+        eroded = cv2.erode(slack[part], kernel)
+        if cv2.countNonZero(eroded):
+            np.bitwise_and(np.asarray(cv2.dilate(eroded, kernel), np.uint8), mask[part], out=straight[part])
     return straight
 
 
@@ -297,7 +300,7 @@ def _side(ours: Mask) -> Mask | None:
     band = max(2, int(0.12 * height))
     part = ours[:band]
     there = part.any(axis=0)
-    if there.mean() < 0.92:
+    if np.count_nonzero(there) < 0.92 * width:
         return None
     top = np.where(there, part.argmax(axis=0), 0)
     x = np.flatnonzero(there)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watcher.lines import without_lines
-from watcher.plane import RIM, WORK, middle, odd, only
+from watcher.plane import RIM, WORK, mean, middle, odd, only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watcher.plane import Labels, Mask, Plane, Strokes
+    from watcher.plane import Mask, Plane, Strokes
     from watcher.reading import Box
 
 VERSION = 2
@@ -144,14 +144,15 @@ def _ink(grey: Plane) -> Plane:
 
 def _polarity(grey: Plane) -> int:
     """1 where the ink is the dark, -1 where it is the bright."""
-    small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
     # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
     detail = small - cv2.blur(small, (odd(0.25), odd(0.25)))
     square = detail * detail
-    skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
+    skew = float(mean(square * detail)) / (float(mean(square)) ** 1.5 + 1e-6)
     # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
     rim = np.concatenate([small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()])
-    rim_above = float(middle(rim) - small.mean()) / (float(small.std()) + 1e-6)
+    apart = small - mean(small)
+    rim_above = float(middle(rim) - mean(small)) / (float(np.sqrt(mean(apart * apart))) + 1e-6)
     return 1 if skew <= RIM_SAY * min(max(rim_above, -1), 1) else -1
 
 
@@ -173,21 +174,38 @@ def _level(ink: Plane) -> tuple[Plane, float]:
 
 def _stroke_width(mask: Mask) -> float:
     """The usual width of the strokes, in pixels: over a stroke the mean distance to its edge is a quarter of it."""
-    if mask.all():  # no edge to measure from
+    inked = np.count_nonzero(mask)
+    if inked == mask.size:  # no edge to measure from
         return float(min(mask.shape))
-    distance = cv2.distanceTransform(np.ascontiguousarray(mask), cv2.DIST_L2, 3)
-    return float(4 * distance[mask > 0].mean()) if mask.any() else 0.0
+    if not inked:
+        return 0.0
+    distance = np.asarray(cv2.distanceTransform(np.ascontiguousarray(mask), cv2.DIST_L2, 3), np.float32)
+    return float(4 * mean(distance[mask > 0]))
 
 
 def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
-    """The one group of strokes that is the digit: the most central of size, without specks and neighbours.
+    """The one group of strokes that is the digit; and whether nothing else of size stands at its sides."""
+    labels, stats, _ = strokes
+    if len(stats) < 2:
+        return None, True
+    if len(stats) == 2:
+        keep, mask = np.array([False, True]), labels.astype(np.uint8)
+    else:
+        keep = _chosen(strokes)
+        mask = only(keep, labels)
+    first, last = stats[:, :2], stats[:, :2] + stats[:, 2:4]
+    low, high = first[keep].min(axis=0).tolist(), last[keep].max(axis=0).tolist()
+    if not _is_written(mask, (*low, *high), int(stats[keep, 2:4].max())):
+        return None, True
+    centre = (first[:, 0] + last[:, 0]) / 2
+    beside = ~keep & ((centre < low[0]) | (centre > high[0])) & (stats[:, 3] > BESIDE * (high[1] - low[1]))
+    return mask, not beside[1:].any()
 
-    And whether nothing else of size stands at its sides.
-    """
+
+def _chosen(strokes: Strokes) -> NDArray[np.bool_]:
+    """Which strokes are the digit: the most central of size, without specks and neighbours."""
     labels, stats, centres = strokes
     count = len(stats)
-    if count < 2:
-        return None, True
     size = np.array(labels.shape[::-1])
     area, first, last = stats[:, 4].astype(float), stats[:, :2], stats[:, :2] + stats[:, 2:4]
     cut = ((first == 0) | (last == size)).any(axis=1)
@@ -210,7 +228,7 @@ def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
     score[group[cut]] *= 0.4
     main = group == group[int((score[group] * (area > 0)).argmax())]
     least = SPECK * area[main].max()
-    keep = main & (area > least)
+    keep = np.asarray(main & (area > least), np.bool_)
     low, high = first[keep].min(axis=0), last[keep].max(axis=0)
     # Then come the parts that an edge cuts, if they stand in the digit's own columns. A digit that runs over
     # two edges fills a crop cut at the ink: there all is the digit's.
@@ -223,27 +241,19 @@ def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
     if more.any():
         near = cv2.dilate(only(keep, labels), reach, iterations=4 if tight else 2) > 0
         keep |= more & (np.bincount(labels[near], minlength=count) > 0)
-    if not _is_written(keep, labels, stats):
-        return None, True
-    low, high = first[keep].min(axis=0), last[keep].max(axis=0)
-    centre_x = (first[:, 0] + last[:, 0]) / 2
-    aside = (centre_x < low[0]) | (centre_x > high[0])
-    beside = ~keep & aside & (stats[:, 3] > BESIDE * (high[1] - low[1]))
-    return only(keep, labels), not beside[1:].any()
+    return keep
 
 
-def _is_written(keep: NDArray[np.bool_], labels: Labels, stats: Labels) -> bool:
+def _is_written(mask: Mask, edges: tuple[int, int, int, int], longest: int) -> bool:
     """Whether the chosen strokes are large enough for writing, and more than what is left of a frame."""
-    height, width = labels.shape
-    x0, y0 = stats[keep, 0].min(), stats[keep, 1].min()
-    x1, y1 = (stats[keep, 0] + stats[keep, 2]).max(), (stats[keep, 1] + stats[keep, 3]).max()
-    if max(x1 - x0, y1 - y0) < MIN_HEIGHT * WORK or stats[keep, 2:4].max() < MIN_HEIGHT / 2 * WORK:
+    height, width = mask.shape
+    x0, y0, x1, y1 = edges
+    if max(x1 - x0, y1 - y0) < MIN_HEIGHT * WORK or longest < MIN_HEIGHT / 2 * WORK:
         return False
     if x1 < RIM * width or y1 < RIM * height or x0 > (1 - RIM) * width or y0 > (1 - RIM) * height:
         return False
     top, left = int(RIM / 2 * height), int(RIM / 2 * width)
-    inner = only(keep, labels[top:-top, left:-left])
-    return int(inner.sum()) > 0.1 * int(stats[keep, 4].sum())
+    return bool(np.count_nonzero(mask[top:-top, left:-left]) > 0.1 * np.count_nonzero(mask))
 
 
 def _around(box: Box, page: Page) -> Box | None:

@@ -190,17 +190,14 @@ class Reader:
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
         assert sheet.reading is not None
         reading = audited(sheet.reading, sheet.sha256, sheet.page, self.settings.audit)
-        name, tile = "", b""
+        name, tile, shown = "", b"", escape(sheet.job.name)
         wanted = self.settings.thumbnails
         with sheet.timed("draw"):
             if pictures is not None and (wanted == "all" or (wanted == "review" and reading.status != "accepted")):
                 name = thumbnail_name(sheet.job.name, sheet.page)
-                write(
-                    pictures / name,
-                    self.painter.thumbnail(sheet.pixels, sheet.seen, reading, escape(sheet.job.name)),
-                )
+                write(pictures / name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown))
             if pictures is not None and self.settings.contact_sheet:
-                tile = self.painter.tile(sheet.pixels)
+                tile = self.painter.tile(sheet.pixels, reading, shown)
         height, width = sheet.pixels.shape[:2] if sheet.pixels is not None else (0, 0)
         return Row(
             name=sheet.job.name,

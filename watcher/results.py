@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from watcher.reading import Reading
+    from watcher.reading import Reading, Status
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 THUMBNAILS = "thumbnails"  # their folder in a delivery
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
+URGENCY: tuple[Status, ...] = ("failed", "review", "blank", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Row:
     field: str = ""
     detail: str = ""  # what the decoder said of a scan that failed
     milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    tile: bytes = b""  # the crop as a small PNG, for the contact sheet
+    tile: bytes = b""  # what the contact sheet shows of it: pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,11 @@ COLUMNS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
 # C0, C1 and lone surrogates break files; line, paragraph and direction marks make a name look like another.
 _ODD = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+
+
+def doubtful_first(rows: Iterable[Row]) -> list[Row]:
+    """Order rows for a person: failed, review from the least sure, blank, accepted from the least sure; by name."""
+    return sorted(rows, key=lambda row: (URGENCY.index(row.reading.status), row.reading.confidence, row.name, row.page))
 
 
 def escape(name: str) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from watcher.results import Row
+    from watcher.reading import Status
 
 SEVERAL, IDLE = -1, -2  # in the place of an index: a step that serves several scans; no task begun
 NOTE = struct.Struct("=i")  # the index of the scan in hand, which a worker notes where its death does not wipe it
@@ -44,9 +44,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Task: draw the contact sheet of these rows into `path`. Answer: None, or Broken."""
+    """Task: draw a contact sheet of these tiles into `path`. Answer: None, or Broken."""
 
-    rows: Sequence[Row]
+    tiles: Sequence[bytes]
+    counts: Mapping[Status, int]  # of all rows
     title: str
     path: Path
 

@@ -7,8 +7,6 @@ out every line afresh would cost more than all the rest of the picture.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -23,9 +21,10 @@ from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
 from watcher.png import to_png
+from watcher.results import URGENCY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from watcher.line import Line
     from watcher.normalise import Ink, Page
@@ -34,20 +33,10 @@ if TYPE_CHECKING:
 WIDTH: Final = 360
 HEIGHT: Final = 180
 TILE: Final = 96  # a tile's picture: its height, and its width where it is not a wide field
-SHEET_LIMIT: Final = 400  # tiles on one sheet: more would be too small a picture of too many
 
 Colour = tuple[float, float, float]
 Align = Literal["left", "centre", "right"]
 _Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One page on the contact sheet: its name, its picture (PNG as `Painter.tile` makes it) and what was read."""
-
-    name: str
-    picture: bytes
-    reading: Reading
 
 
 def _colour(code: str) -> Colour:
@@ -81,8 +70,6 @@ _LINE = _colour("#d3d8dd")
 _PANEL = _colour("#eef0f2")
 _WHITE = _colour("#ffffff")
 _INK_BOX = _colour("#d0208f")  # neither a pen's colour nor a status's
-
-_URGENCY: Final[dict[Status, int]] = {"failed": 0, "review": 1, "blank": 2, "accepted": 3}
 
 _REASONS: Final = {
     "low_confidence": "not sure enough",
@@ -119,13 +106,10 @@ def percent(probability: float) -> str:
 
 def printable(text: str) -> str:
     """Make any string fit to be set in one line: control characters and lone surrogates escaped, no missing glyphs."""
+    if text.isascii() and text.isprintable():
+        return text
     covered = _covered()
     return "".join(_printable(letter, covered) for letter in unicodedata.normalize("NFC", text))
-
-
-def doubtful_first(tiles: Iterable[Tile]) -> list[Tile]:
-    """Order tiles for a person: failed, review from the least sure, blank, accepted from the least sure."""
-    return sorted(tiles, key=lambda tile: (_URGENCY[tile.reading.status], tile.reading.confidence))
 
 
 class Painter:
@@ -134,6 +118,8 @@ class Painter:
     def __init__(self) -> None:
         self._type = _Type()
         self._card = _Canvas(WIDTH, HEIGHT, self._type)
+        self._tiles = [_Canvas(_tile_width(span), _TILE_HEIGHT, self._type) for span in _SPANS]
+        self._ground = lru_cache(maxsize=16)(self._new_ground)
 
     def thumbnail(self, page: Page | None, ink: Ink | Line | None, reading: Reading, name: str) -> bytes:
         """Draw a page, what the network saw of it and what was read, as a PNG of 360×180 pixels.
@@ -142,43 +128,49 @@ class Painter:
         hold any characters.
         """
         card = self._card
-        card.clear(_WHITE)
-        card.outline((0, 0, WIDTH, HEIGHT), _LINE)
-        card.fill((0, 0, 6, HEIGHT), STATUS_COLOUR[reading.status])
-        if page is not None and _is_wide(page, reading):
+        below = page is not None and _is_wide(page, reading)
+        card.restore(self._ground(reading.status, below))
+        if page is not None and below:
             _draw_below(card, page, ink, reading)
         else:
             _draw_beside(card, page, ink, reading)
         card.write(18, 170, self._type.shorten(printable(name), 10, 330), 10, _QUIET)
         return card.png()
 
-    def tile(self, page: Page | None) -> bytes:
-        """Fit a page for the contact sheet, as a PNG at most 96 pixels high, wide fields up to three tiles wide.
+    def tile(self, page: Page | None, reading: Reading, name: str) -> bytes:
+        """Draw a page's tile of the contact sheet, up to three places wide: its pixels, for `sheet` to put there."""
+        picture = None if page is None else _fit(page, _picture_width(_span_of(page)), TILE)
+        tile = self._tiles[_SPANS.index(1 if picture is None else _span(picture))]
+        _draw_tile(tile, picture, reading, name)
+        return tile.rgb().tobytes()
 
-        Empty where there is no page.
-        """
-        if page is None:
-            return b""
-        height, width = page.shape[:2]
-        span = 1 if width < 2 * height else 2 if width < 4 * height else 3
-        return to_png(_fit(page, _span_width(span), TILE))
-
-    def sheet(self, tiles: Sequence[Tile], title: str) -> bytes:
-        """Draw a batch at a glance as a PNG, doubtful first; of more than `SHEET_LIMIT` tiles the first ones."""
-        shown = doubtful_first(tiles)[:SHEET_LIMIT]
-        pictures = [_decode(tile.picture) for tile in shown]
-        places, columns, rows = _flow([_span(picture) for picture in pictures])
-        width = 2 * _MARGIN + columns * _CELL - _GAP
-        canvas = _Canvas(width, _HEAD + rows * _ROW + _MARGIN - _GAP, self._type)
+    def sheet(self, tiles: Sequence[bytes], counts: Mapping[Status, int], title: str) -> bytes:
+        """Draw a batch at a glance as a PNG: its tiles as they come, and how many pages have each status."""
+        pictures = [np.frombuffer(tile, np.uint8).reshape(_TILE_HEIGHT, -1, 3) for tile in tiles]
+        places, columns, rows = _flow([_SPANS[_WIDTHS.index(picture.shape[1])] for picture in pictures])
+        width = 2 * _MARGIN + columns * _PLACE - _GAP
+        canvas = _Canvas(width, _HEAD + rows * (_TILE_HEIGHT + _GAP) + _MARGIN - _GAP, self._type)
         canvas.clear(_PANEL)
-        _draw_head(canvas, title, Counter(tile.reading.status for tile in tiles), len(shown))
-        for tile, picture, (column, row, span) in zip(shown, pictures, places, strict=True):
-            box = (_MARGIN + column * _CELL, _HEAD + row * _ROW, _span_width(span) + 8, _ROW - _GAP)
-            _draw_tile(canvas, box, tile, picture)
+        _draw_head(canvas, title, counts, len(tiles))
+        for picture, (column, row) in zip(pictures, places, strict=True):
+            canvas.picture(_MARGIN + column * _PLACE, _HEAD + row * (_TILE_HEIGHT + _GAP), picture)
         return canvas.png()
+
+    def _new_ground(self, status: Status, below: bool) -> _Pixels:
+        """What the cards of a status have in common."""
+        card = self._card
+        card.clear(_WHITE)
+        card.outline((0, 0, WIDTH, HEIGHT), _LINE)
+        card.fill((0, 0, 6, HEIGHT), STATUS_COLOUR[status])
+        card.fill(_BELOW if below else _BESIDE, _PANEL, radius=3)
+        return card.kept()
 
 
 # The thumbnail: a card with the crop at the left, or on top where it is wide, and the verdict beside it.
+
+
+_BESIDE: Box = (18, 12, 138, 140)  # the panels that the crop stands on
+_BELOW: Box = (18, 12, WIDTH - 30, 74)
 
 
 def _is_wide(page: Page, reading: Reading) -> bool:
@@ -189,7 +181,7 @@ def _is_wide(page: Page, reading: Reading) -> bool:
 def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw crop left, verdict right: for single digits and the like."""
     left, right = 170, WIDTH - 12
-    _draw_crop(card, (18, 12, 138, 140), page, ink, reading)
+    _draw_crop(card, _BESIDE, page, ink, reading)
     _draw_status(card, left, 12, reading.status)
     space = right - left
     if ink is not None:
@@ -206,7 +198,7 @@ def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | Line | None, readi
 def _draw_below(card: _Canvas, page: Page, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw crop on top, verdict below: for fields of several digits."""
     left, right = 18, WIDTH - 12
-    _draw_crop(card, (left, 12, right - left, 74), page, ink, reading)
+    _draw_crop(card, _BELOW, page, ink, reading)
     if ink is not None:
         right -= _draw_view(card, right, 94, 58, ink) + 10
     pill = _draw_status(card, right, 94, reading.status, align="right")
@@ -221,7 +213,6 @@ def _draw_below(card: _Canvas, page: Page, ink: Ink | Line | None, reading: Read
 
 def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | Line | None, reading: Reading) -> None:
     """Draw the page in the middle of `panel` with its ink outlined, each digit's where there are several."""
-    card.fill(panel, _PANEL, radius=3)
     left, top, width, height = panel
     if page is None:
         _draw_broken(card, left + width / 2, top + height / 2)
@@ -338,75 +329,83 @@ def _draw_reason(card: _Canvas, x: int, baseline: int, width: int, reading: Read
 # The contact sheet: a grid whose cells hold a tile, or a part of a wide one.
 
 _MARGIN, _GAP, _HEAD = 16, 8, 64
-_CELL = TILE + 8 + _GAP
-_ROW = TILE + 48 + _GAP
+_PLACE = TILE + 8 + _GAP
+_TILE_HEIGHT = TILE + 48
+_SPANS: Final = (1, 2, 3)  # places that a tile may take
 
 
-def _span_width(span: int) -> int:
-    """How wide a picture may be on a tile that takes `span` cells."""
-    return TILE + (span - 1) * _CELL
+def _picture_width(span: int) -> int:
+    """How wide a picture may be on a tile that takes `span` places."""
+    return TILE + (span - 1) * _PLACE
 
 
-def _span(picture: _Pixels | None) -> int:
-    """How many cells a tile takes."""
-    if picture is None:
-        return 1
-    return next((span for span in (1, 2) if picture.shape[1] <= _span_width(span)), 3)
+def _tile_width(span: int) -> int:
+    return _picture_width(span) + 8
 
 
-def _flow(spans: Sequence[int]) -> tuple[list[tuple[int, int, int]], int, int]:
-    """Set cells in rows like words in lines: each one's column, row and span, then the columns and the rows."""
+_WIDTHS: Final = [_tile_width(span) for span in _SPANS]
+
+
+def _span_of(page: Page) -> int:
+    """How many places a page may take."""
+    height, width = page.shape[:2]
+    return 1 if width < 2 * height else 2 if width < 4 * height else 3
+
+
+def _span(picture: _Pixels) -> int:
+    """How many places a picture takes."""
+    return next((span for span in _SPANS if picture.shape[1] <= _picture_width(span)), 3)
+
+
+def _flow(spans: Sequence[int]) -> tuple[list[tuple[int, int]], int, int]:
+    """Set tiles in rows like words in lines: each one's column and row, then the columns and the rows."""
     # A little wider than high, and never too narrow for the title.
     columns = min(max(6, round((1.6 * sum(spans)) ** 0.5)), 18)
-    places: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int]] = []
     column = row = 0
     for span in spans:
         if column + span > columns:
             column, row = 0, row + 1
-        places.append((column, row, span))
+        places.append((column, row))
         column += span
     return places, columns, row + 1 if spans else 0
 
 
-def _draw_head(canvas: _Canvas, title: str, counts: Counter[Status], shown: int) -> None:
+def _draw_head(canvas: _Canvas, title: str, counts: Mapping[Status, int], shown: int) -> None:
     """Write the batch's name and, doubtful first, how many pages have each status."""
     width = canvas.width - 2 * _MARGIN
     canvas.write(_MARGIN, 29, canvas.type.shorten(printable(title), 17, width, bold=True), 17, _TEXT, bold=True)
     x = float(_MARGIN)
-    for status in _URGENCY:
-        if counts[status]:
+    for status in URGENCY:
+        if counts.get(status):
             canvas.fill((round(x), 41, 10, 10), STATUS_COLOUR[status], radius=5)
             x += 15 + canvas.write(x + 15, 50, f"{counts[status]:,} {status}", 12, _TEXT) + 16
-    if counts.total() > shown:
-        canvas.write(x, 50, f"the first {shown:,} of {counts.total():,} shown", 12, _QUIET)
+    if (total := sum(counts.values())) > shown:
+        canvas.write(x, 50, f"the first {shown:,} of {total:,} shown", 12, _QUIET)
     elif not shown:
         canvas.write(x, 50, "nothing was read", 12, _QUIET)
 
 
-def _draw_tile(canvas: _Canvas, box: Box, tile: Tile, picture: _Pixels | None) -> None:
+def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading, name: str) -> None:
     """Draw one tile: the picture, what was read, how sure, the name; the status as the edge."""
-    left, top, width, height = box
-    reading = tile.reading
-    canvas.fill(box, _WHITE)
-    canvas.fill((left, top, width, 4), STATUS_COLOUR[reading.status])
-    middle = top + 8 + TILE // 2
+    width, middle, line = tile.width, 8 + TILE // 2, TILE + 28
+    tile.clear(_WHITE)
+    tile.fill((0, 0, width, 4), STATUS_COLOUR[reading.status])
     if picture is None:
-        _draw_broken(canvas, left + width / 2, middle)
+        _draw_broken(tile, width / 2, middle)
     else:
         high, wide = picture.shape[:2]
-        canvas.picture(left + (width - wide) // 2, middle - high // 2, picture)
-    line = top + TILE + 28
+        tile.picture((width - wide) // 2, middle - high // 2, picture)
     if reading.value:
-        sure = canvas.type.width(percent(reading.confidence), 10)
+        sure = tile.type.width(percent(reading.confidence), 10)
         value = printable(reading.value) + ("?" if reading.status == "review" else "")
-        size = canvas.type.largest(value, 17, width - sure - 14, bold=True)
+        size = tile.type.largest(value, 17, width - sure - 14, bold=True)
         colour = _REASON_COLOUR["review"] if reading.status == "review" else _TEXT
-        canvas.write(left + 5, line, value, size, colour, bold=True)
-        canvas.write(left + width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
+        tile.write(5, line, value, size, colour, bold=True)
+        tile.write(width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
     else:
-        canvas.write(left + 5, line, reading.status, 12, _REASON_COLOUR[reading.status], bold=True)
-    name = canvas.type.shorten(printable(tile.name), 8.5, width - 10)
-    canvas.write(left + 5, top + height - 6, name, 8.5, _QUIET)
+        tile.write(5, line, reading.status, 12, _REASON_COLOUR[reading.status], bold=True)
+    tile.write(5, tile.height - 6, tile.type.shorten(printable(name), 8.5, width - 10), 8.5, _QUIET)
 
 
 # Setting type.
@@ -424,8 +423,10 @@ class _Type:
 
     def __init__(self) -> None:
         self._letters = lru_cache(maxsize=4096)(self._rasterise)  # some 100 letters in a dozen sizes
+        self.line = lru_cache(maxsize=1024)(self._set)  # the words for a status, percentages, values come again
+        self.width = lru_cache(maxsize=1024)(self._measure)
 
-    def line(self, text: str, size: float, *, bold: bool = False) -> tuple[_Pixels, float]:
+    def _set(self, text: str, size: float, bold: bool = False) -> tuple[_Pixels, float]:
         """Set `text` (as `printable` gives it): its coverage, the pen's start at (air, ascent), and its width."""
         set_letters = [self._letters(part, size, bold) for part in _parts(text)]
         width = sum(letters.advance for letters in set_letters)
@@ -439,7 +440,7 @@ class _Type:
             pen += letters.advance
         return mask, width
 
-    def width(self, text: str, size: float, *, bold: bool = False) -> float:
+    def _measure(self, text: str, size: float, bold: bool = False) -> float:
         """How wide a line is, in pixels."""
         return sum(self._letters(part, size, bold).advance for part in _parts(text))
 
@@ -487,6 +488,8 @@ _FACES = {bold: f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if bold els
 
 def _parts(text: str) -> Sequence[str]:
     """Cut a line into what can be set by itself: its letters, or all of it where letters shape each other."""
+    if text.isascii():
+        return text
     shaped = any(unicodedata.combining(c) or unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
     return (text,) if shaped else text
 
@@ -520,6 +523,14 @@ class _Canvas:
     def clear(self, colour: Colour) -> None:
         """Take everything off and leave the ground."""
         self._pixels.fill(_packed(colour))
+
+    def kept(self) -> _Pixels:
+        """What was drawn so far, to be restored."""
+        return self._rgba.copy()
+
+    def restore(self, kept: _Pixels) -> None:
+        """Go back to what was drawn then."""
+        np.copyto(self._rgba, kept)
 
     def fill(self, box: Box, colour: Colour, radius: float = 0) -> None:
         """Fill a box, with round corners where it has a radius."""
@@ -572,9 +583,13 @@ class _Canvas:
         self._renderer.draw_image(self._pen, left, self.height - bottom, ink[::-1].copy())
         return width
 
+    def rgb(self) -> _Pixels:
+        """Give what was drawn as an RGB picture."""
+        return np.asarray(cv2.cvtColor(self._rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+
     def png(self) -> bytes:
         """Give what was drawn as a PNG."""
-        return to_png(np.asarray(cv2.cvtColor(self._rgba, cv2.COLOR_RGBA2RGB), np.uint8))
+        return to_png(self.rgb())
 
     def _path(self, steps: Sequence[tuple[float, float, int]], face: Colour, edge: Colour | None = None) -> None:
         self._pen.set_linewidth(1.2 if edge else 0)
@@ -638,11 +653,3 @@ def _fit(page: Page, width: int, height: int) -> Page:
         cv2.resize(page, (samples * size[0], samples * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8
     )
     return _as_page(np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8))
-
-
-def _decode(picture: bytes) -> _Pixels | None:
-    """Give a tile's picture as RGB; None where there is none."""
-    if not picture:
-        return None
-    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from watcher.errors import DigitdropError
 from watcher.pipeline import Reader, write
-from watcher.results import escape
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Ready, Slice
 from watcher.workers import WALL, take_words
 
@@ -96,12 +95,9 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
     match task:
         case Slice(jobs, pictures):
             return reader.read(jobs, pictures, at)
-        case Drawing(rows, title, path):
+        case Drawing(tiles, counts, title, path):
             at(SEVERAL)
-            from watcher.thumbnail import Tile  # noqa: PLC0415 - loaded with the painter
-
-            tiles = [Tile(escape(row.name), row.tile, row.reading) for row in rows]
-            write(path, reader.painter.sheet(tiles, title))
+            write(path, reader.painter.sheet(tiles, counts, title))
     return None
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from watcher.config import worker_count
 from watcher.errors import DigitdropError, Stopped
+from watcher.results import doubtful_first
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ LATE = 10.0  # seconds more, after which the watcher itself ends a worker
 GRACE = 5.0  # seconds that a batch in work may go on when told to stop
 SLICE = 32  # scans at most that one task holds: they are what is done again when a scan kills its worker
 SMALLEST = 4  # scans at least: for fewer the way there and back takes longer than the reading
+SHEET_LIMIT = 400  # tiles on one contact sheet: more would be too small a picture of too many
 WORDS = 500  # characters of what a decoder printed that go into a row
 
 
@@ -132,30 +134,39 @@ class Workers:
         environment is at fault, Stopped when told to stop.
         """
         tasks = deque(Slice(part, pictures) for part in _slices(jobs, worker_count(self.settings)))
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, dict[int, Row]] = {}
+        shown: list[Row] = []
         left = len(jobs)
 
         def take(task: Slice, answer: list[Row] | Broken) -> None:
-            nonlocal left
+            nonlocal left, shown
             if isinstance(answer, list):
                 for row in answer:
-                    rows.setdefault(row.name, []).append(row)
+                    rows.setdefault(row.name, {})[row.page] = row
+                shown += answer
+                if len(shown) > SHEET_LIMIT:  # of a large batch, only the tiles that its sheet will show are kept
+                    shown = doubtful_first(shown)
+                    for row in shown[SHEET_LIMIT:]:
+                        rows[row.name][row.page] = replace(row, tile=b"")
+                    del shown[SHEET_LIMIT:]
                 left -= len(task.jobs)
                 done(len(task.jobs), left)
             else:
                 tasks.extendleft(Slice(part, pictures) for part in _split(task.jobs, answer))
 
         self._serve(tasks, take)
-        return [row for job in jobs for row in rows[job.name]]
+        return [row for job in jobs for row in rows[job.name].values()]
 
     def sheet(self, rows: Sequence[Row], title: str, path: Path) -> None:
-        """Draw the contact sheet of a batch into `path`."""
+        """Draw the contact sheet of a batch into `path`, doubtful first; of a large batch only those."""
 
         def take(_: Drawing, answer: Broken | None) -> None:
             if answer is not None:  # the rows are what counts: they are delivered without it
                 log.error("contact sheet of %s: %s", title, answer.fault.detail)
 
-        self._serve(deque([Drawing(rows, title, path)]), take)
+        tiles = [row.tile for row in doubtful_first(rows)[:SHEET_LIMIT]]
+        counts = Counter(row.reading.status for row in rows)
+        self._serve(deque([Drawing(tiles, counts, title, path)]), take)
 
     def _serve(self, tasks: deque[Any], take: Callable[[Any, Any], None]) -> None:
         """Hand out tasks, also those that `take` adds, until all are answered."""
