@@ -187,7 +187,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         booted.outer.wait()
 
 
-def test_it_is_installed(machine: Machine) -> None:
+def test_it_is_installed(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """One command installs the service: it runs as its user, is enabled, and says what it does."""
     assert machine.show("User") == "digitdrop"
     assert machine.show("UnitFileState") == "enabled"
@@ -195,13 +195,19 @@ def test_it_is_installed(machine: Machine) -> None:
     state = json.loads(machine.run("digitdrop", "status", "--json", user="digitdrop", check=True).stdout)[0]
     assert (state["inbox"], state["degraded"]) == (f"{DATA}/inbox", [])
     assert "health     good" in machine.run("digitdrop", "status", user="digitdrop", check=True).stdout
+    # From a folder with a config.yaml too, such as the clone: it is the service that is asked for.
+    elsewhere = "cd /var/tmp && echo 'inbox: elsewhere' > config.yaml && digitdrop status; rm config.yaml"
+    assert "health     good" in machine.run("sh", "-c", elsewhere, user="digitdrop").stdout
+    refused = machine.run("digitdrop", "status", user="nobody")
+    assert (refused.returncode, "sudo -u digitdrop digitdrop status" in refused.stderr) == (1, True)
     checked = machine.run("digitdrop", "check", user="digitdrop", check=True).stdout
     assert "NOT FIT" not in checked
     assert sorted(os.listdir(machine.root)) == ["inbox", "outbox"]
     metrics = (machine.view / "run/digitdrop/digitdrop.prom").read_text()
     assert "digitdrop_degraded 0.0" in metrics
     exposure = machine.run("systemd-analyze", "security", "--no-pager", "digitdrop.service").stdout
-    print(exposure.splitlines()[-1])
+    with capsys.disabled():
+        print(f"\n{exposure.splitlines()[-1]}")
 
 
 def test_people_of_the_group_drop_and_pick_up(machine: Machine) -> None:
