@@ -136,7 +136,8 @@ remove_service() {
     if [ "${PURGE:-}" = 1 ]; then
         clear_out "$data"
         rm -rf "$etc" /etc/systemd/system/digitdrop.service.d /etc/systemd/system/digitdrop@*.service.d
-        ! getent passwd digitdrop > /dev/null || userdel digitdrop
+        ! getent passwd digitdrop > /dev/null || userdel digitdrop 2> /dev/null
+        ! getent group digitdrop > /dev/null || groupdel digitdrop  # userdel leaves one with members
         say "removed, with its data"
     else
         say "removed; scans and deliveries stay in $data, settings in $etc (PURGE=1 removes them too)"

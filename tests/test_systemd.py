@@ -462,3 +462,4 @@ def test_removed(machine: Machine) -> None:
     assert not machine.config.exists()
     assert not machine.inbox.exists()
     assert machine.run("id", "digitdrop").returncode != 0
+    assert machine.run("getent", "group", "digitdrop").returncode != 0  # though the scanner was in it
