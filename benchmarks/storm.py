@@ -112,22 +112,24 @@ def storm(seconds: float, scans: int, every: float, watchers: int, take: bool) -
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline and (len(rows(root)) < scans or unfinished(root)):
             time.sleep(0.2)
+        kills = sum(victim.kills for victim in victims)
+        for victim in victims:
+            victim.kill()
+        stop.set()  # what is counted must not be on its way from the outbox meanwhile
+        for thread in threads:
+            thread.join()
         found = Counter(rows(root))
         figures = {
-            "kills": sum(victim.kills for victim in victims),
+            "kills": kills,
             "deliveries": len(list(deliveries(root))),
             "rows": found.total(),
             "missing": scans - len(found),
             "twice": sum(count > 1 for count in found.values()),
             "left over": unfinished(root),
         }
-        for victim in victims:
-            victim.kill()
-        stop.set()
-        for thread in threads:
-            thread.join()
         if figures["missing"] or figures["twice"]:
-            shutil.copytree(root, kept := Path(tempfile.mkdtemp(prefix="storm-")), dirs_exist_ok=True)
+            kept = Path(tempfile.mkdtemp(prefix="storm-"))
+            shutil.copytree(root, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("notify*"))  # sockets
             print(f"kept for inspection: {kept}")
         return figures
 

@@ -136,7 +136,10 @@ remove_service() {
     if [ "${PURGE:-}" = 1 ]; then
         clear_out "$data"
         rm -rf "$etc" /etc/systemd/system/digitdrop.service.d /etc/systemd/system/digitdrop@*.service.d
-        ! getent passwd digitdrop > /dev/null || userdel digitdrop
+        if getent passwd digitdrop > /dev/null; then
+            gpasswd --members '' digitdrop  # or userdel leaves the group
+            userdel digitdrop
+        fi
         say "removed, with its data"
     else
         say "removed; scans and deliveries stay in $data, settings in $etc (PURGE=1 removes them too)"

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from watcher import claims as claims_module
 from watcher.claims import WORK, Batch, Claims
+from watcher.mounts import mount_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -54,6 +57,26 @@ def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
         decided.drop()
         one.release()
         assert not (tmp_path / WORK / f"{dead.id}.lock").exists()
+
+
+def test_another_disk_says_nothing_of_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the outbox's disk is durable saves making the inbox's so only where the two are one."""
+    synced: list[int] = []
+
+    def syncfs(fd: int) -> int:
+        synced.append(os.fstat(fd).st_dev)
+        return real(fd)
+
+    real: Callable[[int], int] = claims_module.syncfs
+    monkeypatch.setattr(claims_module, "syncfs", syncfs)
+    monkeypatch.setattr(claims_module, "COMMIT_AS_ONE", {mount_of(tmp_path).kind})
+    device = tmp_path.stat().st_dev
+    with Claims(tmp_path) as claims:
+        for durable, expected in ((device, []), (device + 1, [device])):
+            batch = claims.new()
+            batch.decide(durable)
+            assert synced == expected
+            batch.drop()
 
 
 def test_a_lock_file_that_has_just_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from dataclasses import replace
@@ -105,6 +106,22 @@ def test_a_scan_that_changes_is_not_delivered(case: Case) -> None:
     (case.batch.open / "b.png").write_bytes(b"other text")
     with pytest.raises(BlockingIOError):
         outbox.deliver(case.batch, rows, "model")
+    assert case.batch.open.exists()
+    assert not (case.settings.outbox / case.batch.id).exists()
+
+
+def test_a_disk_that_cannot_make_it_durable(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system says that it could not write all, nothing is decided: the batch has to be read again."""
+
+    def syncfs(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(claims, "syncfs", syncfs)
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    with pytest.raises(OSError, match="Input/output error"):
+        outbox.deliver(case.batch, case.rows(), "model")
     assert case.batch.open.exists()
     assert not (case.settings.outbox / case.batch.id).exists()
 

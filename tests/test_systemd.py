@@ -7,6 +7,7 @@ filled before, with the network once.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import signal
 import sqlite3
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -58,7 +60,11 @@ class Machine(Folder):
     """A booted systemd, and in it the folders of the service."""
 
     def __init__(self, root: Path) -> None:
-        self.outer = subprocess.Popen(["unshare", *NAMESPACES, "sh", str(ROOT / "tests" / "boot.sh"), str(root)])
+        self.group = group_of_its_own()
+        boot = ["unshare", *NAMESPACES, "sh", str(ROOT / "tests" / "boot.sh"), str(root)]
+        if self.group is not None:
+            boot = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group), *boot]
+        self.outer = subprocess.Popen(boot)
         children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children")
         self.pid = int(until(lambda: children.read_text().split(), "the namespaces")[0])
         until(lambda: self.run("systemctl", "is-active", "basic.target").stdout == "active\n", "systemd to boot")
@@ -77,6 +83,14 @@ class Machine(Folder):
             if (ROOT / name).is_file():  # or it was deleted, and that is not committed
                 (clone / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, clone / name)
+
+    def end(self) -> None:
+        """Switch it off."""
+        self.outer.kill()
+        self.outer.wait()
+        if self.group is not None:
+            for folder, _, _ in os.walk(self.group, topdown=False):
+                until(lambda: removed(Path(folder)), "its last processes to go")  # noqa: B023 - called at once
 
     def run(
         self, *command: str, user: str = "root", check: bool = False, **more: str
@@ -141,6 +155,24 @@ class Machine(Folder):
         until(lambda: list(self.outbox.glob(".staging/*/thumbnails/*")), "work in progress")
 
 
+def group_of_its_own() -> Path | None:
+    """A control group (v2) for a machine, so that another's units are not in its; None where there are none."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    top = next((Path(mount[1]) for mount in mounts if mount[2] == "cgroup2"), None)
+    return None if top is None else Path(mkdtemp(prefix="digitdrop-", dir=top))
+
+
+def removed(group: Path) -> bool:
+    """Whether a control group is gone; it cannot go before its processes."""
+    try:
+        group.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
 def is_inside(pid: int, init: int) -> bool:
     """Whether two processes live in the same PID namespace."""
     return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink(f"/proc/{init}/ns/pid")
@@ -183,11 +215,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         booted.run("usermod", "-aG", "digitdrop", "scanner", check=True)
         yield booted
     finally:
-        booted.outer.kill()
-        booted.outer.wait()
+        booted.end()
 
 
-def test_it_is_installed(machine: Machine) -> None:
+def test_it_is_installed(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """One command installs the service: it runs as its user, is enabled, and says what it does."""
     assert machine.show("User") == "digitdrop"
     assert machine.show("UnitFileState") == "enabled"
@@ -195,13 +226,19 @@ def test_it_is_installed(machine: Machine) -> None:
     state = json.loads(machine.run("digitdrop", "status", "--json", user="digitdrop", check=True).stdout)[0]
     assert (state["inbox"], state["degraded"]) == (f"{DATA}/inbox", [])
     assert "health     good" in machine.run("digitdrop", "status", user="digitdrop", check=True).stdout
+    # From a folder with a config.yaml too, such as the clone: it is the service that is asked for.
+    elsewhere = "cd /var/tmp && echo 'inbox: elsewhere' > config.yaml && digitdrop status; rm config.yaml"
+    assert "health     good" in machine.run("sh", "-c", elsewhere, user="digitdrop").stdout
+    refused = machine.run("digitdrop", "status", user="nobody")
+    assert (refused.returncode, "sudo -u digitdrop digitdrop status" in refused.stderr) == (1, True)
     checked = machine.run("digitdrop", "check", user="digitdrop", check=True).stdout
     assert "NOT FIT" not in checked
     assert sorted(os.listdir(machine.root)) == ["inbox", "outbox"]
     metrics = (machine.view / "run/digitdrop/digitdrop.prom").read_text()
     assert "digitdrop_degraded 0.0" in metrics
     exposure = machine.run("systemd-analyze", "security", "--no-pager", "digitdrop.service").stdout
-    print(exposure.splitlines()[-1])
+    with capsys.disabled():
+        print(f"\n{exposure.splitlines()[-1]}")
 
 
 def test_people_of_the_group_drop_and_pick_up(machine: Machine) -> None:
@@ -425,3 +462,4 @@ def test_removed(machine: Machine) -> None:
     assert not machine.config.exists()
     assert not machine.inbox.exists()
     assert machine.run("id", "digitdrop").returncode != 0
+    assert machine.run("getent", "group", "digitdrop").returncode != 0  # though the scanner was in it

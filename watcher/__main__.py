@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digitdrop")
 
-# Where the settings are, unless --config says otherwise: here, else those of the service.
-CONFIGS = (Path("config.yaml"), Path("/etc/digitdrop/config.yaml"))
+# Where the settings are, unless --config says otherwise: here, else those of the service. Its own program asks for the
+# service's first: whoever installed it calls it from the clone, where there is a config.yaml too.
+CONFIGS = [Path("config.yaml"), Path("/etc/digitdrop/config.yaml")]
+if Path(sys.prefix).is_relative_to("/opt/digitdrop"):
+    CONFIGS.reverse()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,7 +150,13 @@ def check(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def status(settings: Settings, arguments: argparse.Namespace) -> int:
     """Say what the running watchers are doing."""
-    found = states(settings.inbox)
+    try:
+        found = states(settings.inbox)
+    except PermissionError as error:
+        raise DigitdropError(
+            f"{error.filename}: {error.strerror}; ask as the service's user, 'sudo -u digitdrop digitdrop status', "
+            "or as a member of its group"
+        ) from error
     if arguments.json:
         print(json.dumps([dataclasses.asdict(state) for state in found], indent=1))
     elif found:

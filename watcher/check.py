@@ -10,6 +10,7 @@ import pwd
 import tempfile
 import time
 from calendar import timegm
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from watcher.claims import STAMP, WORK
@@ -20,7 +21,7 @@ from watcher.outbox import STAGING, check_folders
 from watcher.watch import Watch, on_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from watcher.config import Settings
@@ -84,6 +85,9 @@ def _folders(settings: Settings) -> str:
 
 
 def _disks(settings: Settings) -> str:
+    for folder in (settings.inbox / WORK, settings.outbox / STAGING):
+        if not _may(folder, os.W_OK | os.X_OK):
+            raise DigitdropError(f"{folder} cannot be written, as said under folders")
     kinds = mount_of(settings.inbox).kind, mount_of(settings.outbox).kind
     with (
         tempfile.NamedTemporaryFile(dir=settings.inbox / WORK) as scan,
@@ -132,7 +136,8 @@ def _libraries(settings: Settings) -> str:
 def _model(settings: Settings) -> str:
     from watcher.model import load  # noqa: PLC0415 - brings OpenCV and LiteRT, which the rest does without
 
-    card, _ = load(settings.model)
+    with _quiet():
+        card, _ = load(settings.model)
     max_error = settings.accept.max_error
     doubts = "; ".join(card.doubts(max_error))
     starts = {kind: card.calibration(kind).threshold(max_error) for kind in card.kinds}
@@ -221,6 +226,19 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("clock", _clock),
     ("metrics", _metrics),
 )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what LiteRT tells on stderr of how it computes."""
+    ours = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(ours, 2)
+        os.close(ours)
 
 
 def _subfolders(inbox: Path) -> list[str]:

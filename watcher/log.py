@@ -20,6 +20,7 @@ def set_up(as_json: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(as_json))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
 
 
 def prefix(level: int) -> str:

@@ -248,12 +248,23 @@ def notify(message: str) -> None:
 
 
 def states(inbox: Path) -> list[State]:
-    """What the living watchers of an inbox last said of themselves."""
+    """What the living watchers of an inbox last said of themselves. Raises OSError where that cannot be looked at."""
     known = {name.name for name in fields(State)}  # another version may say more
+    work = inbox / WORK
+    try:
+        names = sorted(os.listdir(work))  # glob would take a folder that is closed to us for an empty one
+    except FileNotFoundError:
+        return []
     return [
-        State(**{key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key in known})
-        for path in sorted((inbox / WORK).glob("*.json"))
-        if _alive(path.with_suffix(".lock"))
+        State(
+            **{
+                key: value
+                for key, value in json.loads((work / name).read_text(encoding="utf-8")).items()
+                if key in known
+            }
+        )
+        for name in names
+        if name.endswith(".json") and _alive((work / name).with_suffix(".lock"))
     ]
 
 
