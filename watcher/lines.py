@@ -280,9 +280,12 @@ def _boxed(strokes: Strokes) -> Mask:
         if not (is_large and x < width / 2 < x + w and y < height / 2 < y + h):
             continue
         ours = (labels[y : y + h, x : x + w] == i).astype(np.uint8)
+        turned = [np.rot90(ours, turn) for turn in range(4)]
+        if not all(_is_long(_upper(one)) for one in turned):
+            continue
         ring = np.zeros_like(ours)
-        for turn in range(4):
-            side = _side(np.rot90(ours, turn))
+        for turn, one in enumerate(turned):
+            side = _side(one)
             if side is None:
                 break
             ring |= np.rot90(side, -turn)
@@ -294,19 +297,26 @@ def _boxed(strokes: Strokes) -> Mask:
     return sides
 
 
+def _upper(ours: Mask) -> Mask:
+    """Where the upper side would lie."""
+    return ours[: max(2, int(0.12 * ours.shape[0]))]
+
+
+def _is_long(band: Mask) -> bool:
+    """Whether a side goes from end to end."""
+    return bool(np.count_nonzero(cv2.reduce(band, 0, cv2.REDUCE_MAX)) >= 0.92 * band.shape[1])
+
+
 def _side(ours: Mask) -> Mask | None:
     """The upper side of what may be a box cut at its edges; None where there is no straight one."""
     height, width = ours.shape
-    band = max(2, int(0.12 * height))
-    part = ours[:band]
-    there = part.any(axis=0)
-    if np.count_nonzero(there) < 0.92 * width:
+    part = _upper(ours)
+    x = np.flatnonzero(part.any(axis=0))
+    top = part.argmax(axis=0)[x]
+    slope, at = _fitted(x, top)
+    if median(np.abs(top - slope * x - at)) > 2 * STEADY * WORK:
         return None
-    top = np.where(there, part.argmax(axis=0), 0)
-    x = np.flatnonzero(there)
-    line = np.polyfit(x, top[x], 1)
-    if median(np.abs(top[x] - np.polyval(line, x))) > 2 * STEADY * WORK:
-        return None
+    line = np.polyfit(x, top, 1)
     rows = np.arange(height)[:, np.newaxis] - np.polyval(line, np.arange(width))
     # As thick as it is where no stroke touches it, and its rough edge.
     solid = np.cumsum((ours == 0) & (rows > 0), axis=0) == 0
