@@ -434,7 +434,7 @@ def test_27_28_floods(folder: Folder) -> None:
             flying = max([flying, *(state.in_flight for state in states(folder.inbox))])
         if name:
             pour(folder, name, FLOOD)
-    assert flying <= 256
+    assert flying <= 2 * 256  # a batch that is read, and one that is delivered meanwhile
     assert most - before < 100e6
     folder.check()
 
