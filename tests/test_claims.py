@@ -10,7 +10,7 @@ import pytest
 
 from watcher import claims as claims_module
 from watcher.claims import WORK, Batch, Claims
-from watcher.mounts import mount_of
+from watcher.mounts import Place, mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,15 @@ def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
         decided.drop()
         one.release()
         assert not (tmp_path / WORK / f"{dead.id}.lock").exists()
+
+
+def test_where_it_delivers_is_durable_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which outbox the claims are staged in survives a power cut: it is on the disk before anything is claimed."""
+    durable: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: durable.append(os.pread(fd, 65536, 0)))
+    with Claims(tmp_path, Place(tmp_path)) as claims:
+        assert durable == [(tmp_path / WORK / f"{claims.id}.lock").read_bytes()]
+        assert os.fsencode(tmp_path) in durable[0]
 
 
 def test_another_disk_says_nothing_of_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

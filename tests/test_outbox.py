@@ -15,7 +15,7 @@ from watcher import claims
 from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.errors import ConfigError
-from watcher.outbox import Outbox, check_folders, summary
+from watcher.outbox import STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
@@ -156,15 +156,19 @@ def test_published_once(case: Case) -> None:
     assert not delivery.exists()
 
 
-def test_an_outbox_that_is_gone(case: Case) -> None:
-    """A decided batch whose outbox is not there keeps its claim, rather than to count as published."""
+@pytest.mark.parametrize(("what", "words"), [("", "No such file"), (STAGING, "has gone with the delivery")])
+def test_an_outbox_that_is_gone(case: Case, what: str, words: str) -> None:
+    """A decided batch whose outbox, or all that is staged, is not there keeps its claim: it was not published."""
     outbox = Outbox(case.settings)
     outbox.stage(case.batch)
     case.batch.decide()
-    case.settings.outbox.rename(case.settings.outbox.with_name("unmounted"))
-    with pytest.raises(FileNotFoundError, match="No such file"):
+    (case.settings.outbox / what).rename(case.settings.outbox.with_name("unmounted"))
+    with pytest.raises(FileNotFoundError, match=words):
         outbox.finish(case.batch)
     assert case.batch.done.exists()
+    (case.settings.outbox.with_name("unmounted")).rename(case.settings.outbox / what)
+    outbox.finish(case.batch)
+    assert (case.settings.outbox / case.batch.id).is_dir()
 
 
 @pytest.mark.parametrize("key", ["inbox", "outbox"])

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -434,7 +434,7 @@ def test_27_28_floods(folder: Folder) -> None:
             flying = max([flying, *(state.in_flight for state in states(folder.inbox))])
         if name:
             pour(folder, name, FLOOD)
-    assert flying <= 256
+    assert flying <= 2 * 256  # a batch that is read, and one that is delivered meanwhile
     assert most - before < 100e6
     folder.check()
 
@@ -799,15 +799,18 @@ def test_41_a_new_inbox_in_the_old_ones_place(folder: Folder, how: str) -> None:
     folder.inbox.mkdir()
     folder.pulse()
     until(lambda: not folder.degraded(), "it to heal")
+    until(lambda: watched_by(process) >= {folder.inbox.stat().st_ino}, "events from the new one")
     folder.pulse()
-    assert watched_by(process) >= {folder.inbox.stat().st_ino}
     folder.check()
     assert folder.stop(process) == 0
 
 
 def watched_by(process: subprocess.Popen[str]) -> set[int]:
     """The inodes that a process has inotify watches on."""
-    lines = "".join(path.read_text() for path in Path(f"/proc/{process.pid}/fdinfo").iterdir()).splitlines()
+    lines: list[str] = []
+    for path in Path(f"/proc/{process.pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):  # it has closed that one meanwhile
+            lines += path.read_text().splitlines()
     return {int(line.split("ino:")[1].split()[0], 16) for line in lines if line.startswith("inotify wd:")}
 
 
