@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -145,10 +146,20 @@ def found(
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 90), "7", "accepted"),  # a neighbour peeks in
         (found("7", 0.99, "digit"), found("71", 0.95), (100, 90), "7", "review"),  # who knows
         (found("7", 0.5, "digit"), found("71", 0.95), (100, 90), "71", "accepted"),
-        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 90), "171", "accepted"),
-        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.3), (100, 90), "7", "review"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 110), "171", "accepted"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.3), (100, 110), "7", "review"),
+        (found("1", 0.85, "digit", (30, 10, 20, 80)), found("11", 0.63), (140, 90), "1", "review"),  # too high for two
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
+        (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),
+        (found("7", 0.99, "digit"), replace(found("7", 0.9), status="review"), (100, 300), "7", "review"),
+        (
+            found("7", 0.99, "digit"),
+            Reading("review", kind="field"),
+            (100, 300),
+            "7",
+            "review",
+        ),  # what is left of boxes
     ],
 )
 def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, int], value: str, status: str) -> None:

@@ -57,7 +57,7 @@ SURELY_NONE = 0.8  # of its probability: below that it may be a digit after all,
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
-FILLS = 0.45  # of a page's width: a digit that it was cut for is broader
+FILLS = 0.45  # of a page's width, if it is no narrower than high: a digit that it was cut for is broader
 LIKELY, SURE = 0.5, 0.9  # of a field where a digit was found
 NO_FIELD = 0.99  # of a digit: so sure, and with nothing beside it, it is not one of several
 
@@ -165,7 +165,7 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
         return digit if sure else _for_review(digit, "")
     if len(field.value) < 2:
         return digit
-    apart = digit.digits[0].box[2] < FILLS * width
+    apart = width >= height and digit.digits[0].box[2] < FILLS * width
     if (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
         return field
     if field.confidence < LIKELY and not apart:
