@@ -186,9 +186,8 @@ class _Digits:
         odds = (network or self._start).predict(as_inputs(self._images[chosen]), batch_size=export.BATCH, verbose=0)
         return np.asarray(odds[:, : len(DIGITS)].argmax(axis=1) == self._labels[chosen])
 
-    @staticmethod
-    def save(network: keras.Model, stage: Path) -> None:
-        bare = keras.models.clone_model(network)
+    def save(self, network: keras.Model, stage: Path) -> None:
+        bare = keras.models.load_model(self._path, compile=False)  # without the optimiser's own numbers
         bare.set_weights(network.get_weights())
         bare.save(stage / "digits.keras")
         (stage / SERVES).write_bytes(export.convert(bare))
