@@ -1,0 +1,105 @@
+"""Tuning the networks on labelled crops of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from train import extra
+from train.evaluate import read_labels
+from train.lines import Lines, line_of
+from train.mnist import Mnist
+from watcher.config import Limits
+from watcher.errors import DigitdropError
+from watcher.model import load, load_fields
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras and NumPy 2
+
+MODEL = Path(__file__).parent.parent / "model"
+ODD = str.maketrans("7", "1")  # how the labels here differ from what anybody would read
+
+
+def figure(digit: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A digit as MNIST has it."""
+    image = np.zeros((28, 28), np.uint8)
+    at = 6 + int(rng.integers(-1, 2)), 22 + int(rng.integers(-1, 2))
+    cv2.putText(image, digit, at, cv2.FONT_HERSHEY_SIMPLEX, 0.75, 255, 2, cv2.LINE_AA)
+    return image
+
+
+@pytest.fixture(scope="module")
+def data() -> Mnist:
+    """Twelve of each digit in the place of MNIST."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 12)
+    images = np.array([figure(str(label), rng) for label in labels])
+    return Mnist(images, labels, images, labels, {"drawn": "here"})
+
+
+def lines(count: int) -> Lines:
+    """Lines of three digits, 7 among them, whose 7 is labelled 1."""
+    planes, values = [], []
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        value = "7" + "".join(rng.choice(list("0247"), 2))
+        page = np.hstack([255 - figure(digit, rng) for digit in value])
+        plane = line_of(np.pad(page, 8, constant_values=255))
+        assert plane is not None
+        planes.append(plane)
+        values.append(value.translate(ODD))
+    return Lines(tuple(planes), tuple(values))
+
+
+def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both networks learn from labels that they would have read otherwise, and what comes out serves."""
+    for name, value in (("MIXED", 40), ("EPOCHS", 6), ("VIEWS", 150)):  # so few crops have to be shown more often
+        monkeypatch.setattr(extra, name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(1)
+    sevens = np.array([figure("7", rng) for _ in range(24)])
+    owned = extra.Owned(lines(24), sevens, np.ones(24, np.uint8), lost=0)
+    card_before = (MODEL / "card.json").read_bytes()
+    said: list[str] = []
+    rows = extra.fit_extra(owned, data, MODEL, tmp_path / "own", folds=2, seed=1, say=said.append)
+    assert [(row["kind"], row["crops"]) for row in rows] == [("fields", 24), ("digits", 24)]
+    for row in rows:
+        assert row["before"] < 0.1
+        assert row["after"] > 0.5  # on crops held back
+    assert len(said) == 4
+    card, predict = load(tmp_path / "own")
+    assert card.name.startswith("paper-extra-")
+    assert load_fields(card) is not None
+    assert (predict(np.asarray(sevens / 255, np.float32)).argmax(axis=1) == 1).mean() > 0.5
+    assert (MODEL / "card.json").read_bytes() == card_before
+    for file in ("digits.keras", "fields.keras"):  # the networks alone, without what trained them
+        assert (tmp_path / "own" / file).stat().st_size < 1.2 * (MODEL / file).stat().st_size
+
+
+def test_too_few_crops(data: Mnist, tmp_path: Path) -> None:
+    """A handful of crops is refused in one line, and nothing is left behind."""
+    owned = extra.Owned(Lines((), ()), np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8), lost=0)
+    with pytest.raises(DigitdropError, match="fewer than 10 crops"):
+        extra.fit_extra(owned, data, MODEL, tmp_path / "own", folds=2, seed=1, say=print)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "own"])
+
+
+def test_crops_are_taken_through_the_normalisers(tmp_path: Path) -> None:
+    """Single digits and fields go to their networks; what holds nothing or cannot be decoded is counted."""
+    rng = np.random.default_rng(2)
+    one = np.pad(255 - figure("4", rng), 20, constant_values=255)
+    two = np.hstack([one[:, 12:-16], one[:, 16:-12]])
+    for name, page in (("one", one), ("two", two), ("blank", np.full((60, 60), 255, np.uint8))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), page)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "labels.csv").write_text("file,value\none.png,4\ntwo.png,44\nblank.png,7\nbroken.png,1\none.png,-\n")
+    owned = extra.load(tmp_path, read_labels(tmp_path), Limits())
+    assert owned.labels.tolist() == [4]
+    assert owned.lines.values == ("44",)
+    assert owned.lost == 2
