@@ -108,8 +108,9 @@ def test_signs_of_life_at_rest(folder: Folder, manager: Manager) -> None:
 def test_signs_of_life_in_a_long_batch(folder: Folder, manager: Manager) -> None:
     """The watchdog is fed while one batch is in work for long, and the status says what is in flight."""
     folder.configure(batch={"size": 1000, "wait": 1.0}, settle=0.5)
-    for index in range(600):
-        folder.drop(f"{index}.png", crop(index, size=(480, 400)))
+    large = crop(size=(1440, 1200))
+    for index in range(900):
+        folder.drop(f"{index}.png", large)
     manager.start()
     manager.hear(r"^STATUS=\d+ waiting, [1-9]\d* in flight, 0 rows", count=3)
     assert not folder.rows()
@@ -135,7 +136,8 @@ def test_signs_of_life_in_trouble(folder: Folder, manager: Manager) -> None:
     manager.hear(r"^STATUS=0 waiting, 0 in flight, 1 rows delivered$")
     folder.check()
     log = folder.log(process)
-    assert log.count("nothing is lost, trying again") == 1
+    said = [line for line in log.splitlines() if "nothing is lost, trying again" in line]
+    assert 1 <= len(said) == len(set(said)), log  # once for each way in which it shows
     assert "INFO all is well again" in log
 
 
