@@ -132,8 +132,22 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
         steps, found = look(line, read_line, read_digits)
         assert found[0].value == "0740"
         assert np.array_equal(steps, said("0740", sure))
-        assert widths == [pytest.approx(share * line.shape[1], abs=1) for share in WIDTHS]
+        assert widths == [pytest.approx(share * line.shape[1], abs=1) for share in (1, *WIDTHS)]
     assert asked == [len(PLACES)]
+
+
+def test_one_look_is_enough_for_one_digit() -> None:
+    """Where several digits are asked for and the first look finds one, nothing more is read."""
+    widths: list[int] = []
+
+    def read_line(plane: Plane) -> Plane:
+        widths.append(plane.shape[1])
+        return said("7", 0.6)
+
+    line = image(drawn())
+    _, found = look(line, read_line, lambda images: images[:0], least=2)
+    assert found[0].value == "7"
+    assert widths == [line.shape[1]]
 
 
 def test_the_networks_that_ship_read_a_line() -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from watcher.model import Network
     from watcher.plane import Labels, Mask
 
-WIDTHS: Final = (1.0, 0.85, 1.18)
-"""Times its own: a reading that a little more or less width changes is not to be relied on."""
+WIDTHS: Final = (0.85, 1.18)
+"""Times its own, besides that: a reading that a little more or less width changes is not to be relied on."""
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
 PART = 0.2  # of BODY: what is smaller is not even part of one
@@ -35,20 +35,25 @@ OVER = 0.5  # of the narrower one's width: parts of one digit overlap so much, f
 
 
 def look(
-    image: NDArray[np.float32], read_line: Network, read_digits: Network
+    image: NDArray[np.float32], read_line: Network, read_digits: Network, *, least: int = 0
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
 
+    Where the first look finds fewer than `least` digits, it is left at that.
+
     Returns the network's (steps, 11) probabilities at the line's own width, and the values found, the likeliest first.
     """
-    said = [read_line(_stretched(image, share)) for share in WIDTHS]
-    found = agreed([candidates(steps) for steps in said])
+    first = read_line(image)
+    found = candidates(first)
+    if len(found[0].value) < least:
+        return first, found
+    found = agreed([found, *(candidates(read_line(_stretched(image, share))) for share in WIDTHS)])
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return said[0], found
+    return first, found
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
@@ -126,8 +131,6 @@ def _any(mask: Mask, x: Labels, w: Labels, y: Labels) -> NDArray[np.bool_]:
 
 
 def _stretched(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    if share == 1:
-        return image
     width = max(8, round(image.shape[1] * share))
     matrix = np.array([[width / image.shape[1], 0, 0], [0, 1, 0]], np.float32)
     return np.asarray(cv2.warpAffine(image, matrix, (width, HEIGHT), flags=cv2.INTER_LINEAR), np.float32)

@@ -159,7 +159,8 @@ class Reader:
         if sheet.line is None:
             return
         with sheet.timed("read"):
-            steps, found = look(sheet.line.image, self.read_line, self.predict)
+            least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it
+            steps, found = look(sheet.line.image, self.read_line, self.predict, least=least)
             judge = self.card.calibration("field")
             sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
         if sheet.field and (sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1)):
