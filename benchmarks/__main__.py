@@ -51,10 +51,7 @@ def _text(table: Table, before: Table) -> str:
     columns = list(dict.fromkeys(column for row in table.values() for column in row))
     lines = [["", *columns]]
     for name, row in table.items():
-        cells = [
-            f"{row[column]:,.3g}" if abs(row.get(column, 0)) < 100 else f"{row[column]:,.0f}" if column in row else ""
-            for column in columns
-        ]
+        cells = [_figure(row[column]) if column in row else "" for column in columns]
         old = before.get(name, {})
         lines.append(
             [
@@ -71,6 +68,10 @@ def _text(table: Table, before: Table) -> str:
         + "".join("  " + cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
         for line in lines
     )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 if __name__ == "__main__":
