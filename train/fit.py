@@ -22,7 +22,7 @@ from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
 from train.pool import pool
-from train.recipes import DIGITS
+from train.recipes import DIGITS, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT
@@ -82,19 +82,20 @@ def fit(
         members = []
         for member in range(recipe.members):
             keras.utils.set_random_seed(seed + MEMBER * member)
-            network = recipe.network(len(recipe.classes))
-            history += _train(
-                network,
-                recipe,
-                batches=_dataset(_sampler(recipe, images, labels, seed + MEMBER * member), len(recipe.classes)),
-                steps=_steps(recipe, images),
-                epochs=epochs,
-                before=len(history),
-                validation=validation,
-                bar=bar,
-                say=say,
-            )
-            members.append(_without_optimiser(network, recipe))
+            with fast():
+                network = recipe.network(len(recipe.classes))
+                history += _train(
+                    network,
+                    recipe,
+                    batches=_dataset(_sampler(recipe, images, labels, seed + MEMBER * member), len(recipe.classes)),
+                    steps=_steps(recipe, images),
+                    epochs=epochs,
+                    before=len(history),
+                    validation=validation,
+                    bar=bar,
+                    say=say,
+                )
+            members.append(_exact(network, recipe))
         _write_history(stage / "history.csv", history)
 
         network = _averaged(members)
@@ -237,11 +238,11 @@ def _averaged(members: Sequence[keras.Model]) -> keras.Model:
     return keras.Model(inputs, keras.layers.Average()([member(inputs) for member in members]))
 
 
-def _without_optimiser(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """The same network, saved at a quarter of the size: nobody resumes a training from it."""
-    bare = recipe.network(len(recipe.classes))
-    bare.set_weights(network.get_weights())
-    return bare
+def _exact(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """The same network in full precision, without its optimiser: nobody resumes a training from it."""
+    exact = recipe.network(len(recipe.classes))
+    exact.set_weights(network.get_weights())
+    return exact
 
 
 def _accuracy(

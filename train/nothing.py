@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from train.render import Field
 
 KINDS: Final = {
-    "letter": 0.34,
-    "sign": 0.14,
-    "scribble": 0.1,
-    "struck": 0.13,
-    "pair": 0.16,
-    "half": 0.08,
+    "letter": 0.42,
+    "sign": 0.12,
+    "scribble": 0.09,
+    "struck": 0.11,
+    "pair": 0.14,
+    "half": 0.07,
     "print": 0.05,
 }
 """What there is, and which share of the samples it makes."""

@@ -48,7 +48,7 @@ HANDS: Final = {
     "6": 0.02,
 }
 """What those strokes write: mostly what MNIST lacks."""
-NOTHINGS = 0.28  # samples of no digit for each image, before those that look like one are dropped
+NOTHINGS = 0.32  # samples of no digit for each image, before those that look like one are dropped
 CERTAIN = 0.75  # that it is a digit: what a network of MNIST finds so likely is no sample of nothing
 DOUBTFUL: Final = ("scribble", "struck", "pair", "half")  # in these there may be a digit after all
 
