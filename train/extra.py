@@ -21,7 +21,7 @@ from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
 from watcher.decode import decode
 from watcher.errors import DigitdropError
-from watcher.model import FIELDS, SERVES, digit_reader
+from watcher.model import SERVES, digit_reader
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
 from watcher.tasks import Fault
@@ -151,8 +151,7 @@ class _Fields:
 
     @staticmethod
     def save(network: keras.Model, stage: Path) -> None:
-        network.save(stage / "fields.keras")
-        (stage / FIELDS).write_bytes(export.convert(network))
+        export.save(network, stage, "fields")
 
 
 class _Digits:
@@ -189,8 +188,7 @@ class _Digits:
     def save(self, network: keras.Model, stage: Path) -> None:
         bare = keras.models.load_model(self._path, compile=False)  # without the optimiser's own numbers
         bare.set_weights(network.get_weights())
-        bare.save(stage / "digits.keras")
-        (stage / SERVES).write_bytes(export.convert(bare))
+        export.save(bare, stage, "digits")
 
 
 def _gentle(steps: int) -> Any:

@@ -99,8 +99,7 @@ def fit(
         _write_history(stage / "history.csv", history)
 
         network = _averaged(members)
-        network.save(stage / "digits.keras")
-        (stage / "digits.tflite").write_bytes(export.convert(network))
+        export.save(network, stage, "digits")
         inputs = as_inputs(mnist.test_images)
         tested = export.predict(stage / "digits.tflite", inputs)
         parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
