@@ -255,7 +255,7 @@ def test_the_log_as_json(folder: Folder) -> None:
     assert (failed["file"], failed["page"], failed["reason"]) == ("a,b\\x0a.png", 1, "unsupported")
     delivered = [line for line in lines if "rows" in line]
     assert sum(line["scans"] for line in delivered) == 2
-    assert {stage for line in delivered for stage in line["seconds"]} == {"read", "sheet", "deliver"}
+    assert {stage for line in delivered for stage in line["seconds"]} == {"read", "deliver"}
     assert {line["batch"] for line in delivered} == {path.name for path in folder.deliveries()}
 
 
@@ -320,7 +320,6 @@ def test_the_metrics(folder: Folder) -> None:
     assert re.search(r'^digitdrop_model_info\{model="\w+-[0-9a-f]{8}(-[0-9a-f]{8})?"\} 1\.0$', found, re.MULTILINE)
     assert set(re.findall(r'^digitdrop_batch_seconds_sum\{stage="(\w+)"\}', found, re.MULTILINE)) == {
         "read",
-        "sheet",
         "deliver",
     }
     assert path.stat().st_mode & 0o777 == 0o644

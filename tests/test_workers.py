@@ -6,6 +6,8 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pytest
 from conftest import ROOT, crop
 
@@ -15,6 +17,8 @@ from watcher.workers import SHEET_LIMIT, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
 @pytest.mark.parametrize(
@@ -70,8 +74,43 @@ def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:
     (tmp_path / "last.png").write_bytes(b"no picture")
     jobs.append(Job(str(tmp_path / "last.png"), "last.png"))
     with Workers(Settings(model=ROOT / "model", workers=2, thumbnails="none")) as workers:
-        rows = workers.read(jobs, tmp_path / "pictures")
-        workers.sheet(rows, "a large batch", tmp_path / "sheet.png")
+        work = workers.begin(jobs, tmp_path / "pictures", ("a large batch", tmp_path / "sheet.png"))
+        rows = workers.finish(work)
     assert [row.name for row in rows] == [job.name for job in jobs]
-    assert [row.name for row in rows if row.tile] == [*(f"{n:03d}.png" for n in range(SHEET_LIMIT - 1)), "last.png"]
-    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert not any(row.tile for row in rows)  # they are on the sheet
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    edges = sheet[66, :, :]  # the upper edges of the first row's tiles say their status
+    red, green = (np.flatnonzero(np.abs(edges - np.array(colour)).max(axis=1) < 3) for colour in (FAILED, ACCEPTED))
+    assert 90 < len(red) < 110  # one tile: the broken scan, which came last
+    assert red.max() < green.min()
+
+
+def test_what_comes_behind_is_begun_at_once(tmp_path: Path) -> None:
+    """A worker that one batch leaves nothing to do goes on with the next; each gets its own rows and its own sheet."""
+    (tmp_path / "source").write_bytes(crop())
+    batches = [[Job(str(tmp_path / "source"), f"{b}-{n:02d}.png") for n in range(40)] for b in "abc"]
+    heard: list[tuple[int, int]] = []
+    with Workers(Settings(model=ROOT / "model", workers=2, thumbnails="none")) as workers:
+        works = [workers.begin(jobs, tmp_path, (jobs[0].name, tmp_path / jobs[0].name)) for jobs in batches]
+        first = workers.finish(works[0], lambda scans, left: heard.append((scans, left)))
+        assert sum(work.left for work in works[1:]) < 80  # some of it is read already
+        others = [workers.finish(work, lambda scans, left: heard.append((scans, left))) for work in works[1:]]
+    assert [[row.name for row in rows] for rows in (first, *others)] == [[job.name for job in b] for b in batches]
+    assert all((tmp_path / jobs[0].name).read_bytes().startswith(b"\x89PNG") for jobs in batches)
+    assert sum(scans for scans, _ in heard) == 120
+    assert [left for _, left in heard] == [120 - done for done in np.cumsum([scans for scans, _ in heard])]
+
+
+def test_work_that_is_given_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    """After that no worker has any of it in hand, and what is begun next is read as ever."""
+    (tmp_path / "source").write_bytes(crop())
+    jobs = [Job(str(tmp_path / "source"), f"{number:02d}.png") for number in range(200)]
+    with Workers(Settings(model=ROOT / "model", workers=2, contact_sheet=False)) as workers:
+        busy = [worker.process for worker in workers.workers]
+        workers.begin(jobs, tmp_path / "pictures")
+        workers.give_up()
+        assert all(process.poll() is not None for process in busy)
+        (row,) = workers.read(jobs[:1], tmp_path / "others")
+    assert (row.reading.status, row.reading.value) == ("accepted", "7")
+    assert not (tmp_path / "pictures" / "199.png.png").exists()

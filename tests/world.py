@@ -59,7 +59,7 @@ class World:
     """Folders with a few scans, and what happens to each operation on them.
 
     One of the scans is replaced in the last moment before it is claimed. `downstream`: a job that takes each delivery
-    the moment it can be seen. `courier`: a batch is delivered while the next one is read, as the daemon does it;
+    the moment it can be seen. `courier`: a batch is delivered while others are read, as the daemon does it;
     without it, each operation comes at the same place in each run.
     """
 
@@ -154,15 +154,31 @@ class World:
                 assert claims is not None
                 with Watch(self.settings.inbox, "scan") as watch, Courier() as courier:
                     inbox = Hasty(self.settings, claims, watch, stop)
-                    for batch in inbox.batches(outbox.finish, lambda _: None, landed=courier.wait):
+                    belt: list[tuple[Batch, list[Row]]] = []
+
+                    def send_off(but: int) -> None:
+                        try:
+                            while len(belt) > but:
+                                courier.send(partial(outbox.deliver, *belt[0], "model"))
+                                if not self.courier:
+                                    courier.wait()
+                                belt.pop(0)
+                        except OSError:
+                            belt.clear()
+                            raise
+
+                    def landed() -> None:
+                        send_off(but=0)
+                        courier.wait()
+
+                    for batch in inbox.batches(outbox.finish, lambda _: None, landed=landed):
                         try:
                             rows = self.read(batch, outbox.stage(batch))
                             write(outbox.sheet(batch), b"a contact sheet")
-                            courier.send(partial(outbox.deliver, batch, rows, "model"))
-                            if not self.courier:
-                                courier.wait()
+                            belt.append((batch, rows))
+                            send_off(but=1)
                         except OSError:
-                            continue
+                            belt.clear()
             finally:
                 self.let_go(claims)
 

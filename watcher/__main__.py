@@ -12,22 +12,22 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from watcher import config
 from watcher import log as logs
+from watcher.belt import Belt
 from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError
 from watcher.inbox import Inbox, scan
-from watcher.outbox import Outbox, check_folders, summary
-from watcher.results import THUMBNAILS, Delivery, now, to_csv
+from watcher.outbox import Outbox, check_folders
+from watcher.results import Delivery, now, to_csv
 from watcher.retention import Retention
-from watcher.service import Progress, Service, Stopwatch, describe, left_behind, states
+from watcher.service import Progress, Service, describe, left_behind, states
 from watcher.tasks import Job
 from watcher.watch import Watch
 from watcher.workers import Workers
@@ -35,9 +35,7 @@ from watcher.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from watcher.claims import Batch
     from watcher.config import Settings
-    from watcher.results import Row
 
 log = logging.getLogger("digitdrop")
 
@@ -96,32 +94,16 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             for doubt in workers.doubts:
                 log.warning("%s", doubt)
 
-            def deliver(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
-                outbox.deliver(batch, rows, workers.model)
-                clock.lap("deliver")
-
-            def tell(batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
-                service.delivered(batch, rows, clock.seconds, clock.end)
-                words = summary(rows)
-                log.info("%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock))
-
             service.begin(workers.model, inbox)
-            with Progress(inbox) as progress, courier:
-                for batch in inbox.batches(outbox.finish, turn, arguments.once, courier.wait):
-                    clock = Stopwatch()
+            with Progress(inbox) as progress, courier, suppress(Stopped):
+                belt = Belt(workers, outbox, courier, service, progress.done)
+                for batch in inbox.batches(outbox.finish, turn, arguments.once, belt.clear):
                     try:
-                        rows = workers.read(batch.jobs(), outbox.stage(batch) / THUMBNAILS, progress.done)
-                        clock.lap("read")
-                        if settings.contact_sheet:
-                            workers.sheet(rows, batch.id, outbox.sheet(batch))
-                            clock.lap("sheet")
-                        courier.send(partial(deliver, batch, rows, clock), partial(tell, batch, rows, clock))
+                        belt.put(batch)
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again
                         service.tell(error)
                         if arguments.once:
                             raise
-                    except Stopped:
-                        break
         log.info("stopped")
     return 0
 
@@ -216,13 +198,6 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise UsageError(f"no scans in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(found))
-
-
-def _fields(batch: str, rows: Sequence[Row], clock: Stopwatch) -> dict[str, object]:
-    """What a collector wants to know of a delivery."""
-    counts = Counter(row.reading.status for row in rows)
-    seconds = {stage: round(time, 3) for stage, time in clock.seconds.items()}
-    return {"fields": {"batch": batch, "scans": len({row.name for row in rows}), "rows": counts, "seconds": seconds}}
 
 
 def _stop_on_signals(watch: Watch) -> Callable[[], bool]:

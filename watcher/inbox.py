@@ -45,6 +45,7 @@ ONLY_ITS_OWN = {
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
 SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
+ON_THEIR_WAY = 2  # batches that are not decided yet when all goes well: one is read, one is delivered
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
@@ -87,7 +88,8 @@ class Inbox:
 
         What was claimed earlier and not delivered comes first, and comes again until it is. Decided batches go to
         `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again. The next
-        batch may be asked for while the last is on its way: `landed` waits for it, and raises what hindered it.
+        batch may be asked for while `ON_THEIR_WAY` others are not decided: `landed` waits for them, and raises what
+        hindered them.
         """
         pause = BACK_OFF[0]
         while not self.stop():
@@ -142,7 +144,7 @@ class Inbox:
             self.backlog = max(0, len(waiting) - first - size)
             if batch is not None:
                 yield from self._hand_out(batch)
-                if len(self.claims.undecided()) > 1:  # not only the last, which is on its way
+                if len(self.claims.undecided()) > ON_THEIR_WAY:
                     return
 
     def _hand_out(self, batch: Batch) -> Iterator[Batch]:
@@ -178,6 +180,7 @@ class Inbox:
         """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
         arrived: list[float] = []
+        made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
             try:
@@ -190,8 +193,9 @@ class Inbox:
                 continue
             batch = batch or self.claims.new()
             target = batch.open / name
-            if "/" in name:
+            if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
             try:
                 os.rename(self.root / name, target)
             except FileNotFoundError:

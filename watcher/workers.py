@@ -85,8 +85,53 @@ class Worker:
         return code
 
 
+class Work:
+    """Scans that are read together, and the contact sheet that shows them."""
+
+    def __init__(self, jobs: Sequence[Job], sheet: tuple[str, Path] | None) -> None:
+        self.left = len(jobs)  # not read yet
+        self.sheet = sheet if jobs else None  # its title and its place; None: there is none to be drawn
+        self._jobs = jobs
+        self._rows: dict[str, dict[int, Row]] = {}
+        self._shown: list[Row] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is read, and the sheet drawn."""
+        return not self.left and self.sheet is None
+
+    def add(self, rows: Sequence[Row], scans: int) -> None:
+        """So many more of its scans are read."""
+        self.left -= scans
+        for row in rows:
+            self._rows.setdefault(row.name, {})[row.page] = row
+        if self.sheet is None:
+            return
+        self._shown += rows
+        if len(self._shown) > SHEET_LIMIT:  # of a large batch, only the tiles that its sheet will show are kept
+            self._shown = doubtful_first(self._shown)
+            for row in self._shown[SHEET_LIMIT:]:
+                self._rows[row.name][row.page] = replace(row, tile=b"")
+            del self._shown[SHEET_LIMIT:]
+
+    def drawing(self) -> Drawing:
+        """Its contact sheet, doubtful first; of a large batch only those."""
+        assert self.sheet is not None
+        tiles = [row.tile for row in doubtful_first(self._shown)]
+        for row in self._shown:  # they are large, and the rows stay until they are delivered
+            self._rows[row.name][row.page] = replace(row, tile=b"")
+        self._shown.clear()
+        return Drawing(tiles, Counter(row.reading.status for row in self.all_rows()), *self.sheet)
+
+    def all_rows(self) -> list[Row]:
+        """Its rows in the order of the scans."""
+        return [row for job in self._jobs for row in self._rows.get(job.name, {}).values()]
+
+
 class Workers:
     """A fixed number of worker processes, replaced when they die.
+
+    What is begun goes to them behind what they have, so that no worker waits while one batch ends and the next begins.
 
     `lock` gives the file descriptor that each new one holds open too.
     """
@@ -103,6 +148,9 @@ class Workers:
         self.stop = stop
         self.beat = beat  # called wherever the loop turns
         self.workers: list[Worker] = []
+        self._tasks: deque[tuple[Work, Slice | Drawing]] = deque()
+        self._busy: dict[Worker, tuple[Work, Slice | Drawing]] = {}
+        self._stop_at = inf  # once told to stop
         self.model = ""  # the network that they serve
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
 
@@ -111,7 +159,7 @@ class Workers:
         try:
             self._fill()
             while not all(worker.model for worker in self.workers):
-                self._hear({}, 0.5)
+                self._hear(0.5)
                 self.beat()
         except BaseException:
             self.__exit__()
@@ -123,83 +171,89 @@ class Workers:
         for worker in self.workers:
             worker.end()
 
-    def read(
-        self, jobs: Sequence[Job], pictures: Path | None, done: Callable[[int, int], None] = lambda *_: None
-    ) -> list[Row]:
-        """Read scans, thumbnails under `pictures`; the rows in the order of `jobs`.
+    def read(self, jobs: Sequence[Job], pictures: Path | None) -> list[Row]:
+        """Read scans, thumbnails under `pictures`; the rows in the order of `jobs`. Raises as `finish`."""
+        return self.finish(self.begin(jobs, pictures))
 
-        `done` is told how many more are read, and how many are not yet.
+    def begin(self, jobs: Sequence[Job], pictures: Path | None, sheet: tuple[str, Path] | None = None) -> Work:
+        """Hand scans to the workers, behind those that they have: thumbnails under `pictures`.
+
+        `sheet` is the title of their contact sheet, and where it goes.
+        """
+        work = Work(jobs, sheet)
+        self._tasks.extend((work, Slice(part, pictures)) for part in _slices(jobs, worker_count(self.settings)))
+        self._hand_out()
+        return work
+
+    def finish(self, work: Work, done: Callable[[int, int], None] = lambda *_: None) -> list[Row]:
+        """Wait until scans are read and their sheet is drawn; their rows in the order of the jobs.
+
+        `done` is told how many more scans are read, of this work or of what comes behind it, and how many are not yet.
 
         A scan that ends its worker becomes a failed row; the rest of its slice is read again. Raises OSError where the
-        environment is at fault, Stopped when told to stop.
+        environment is at fault, Stopped when told to stop; then all work is given up.
         """
-        tasks = deque(Slice(part, pictures) for part in _slices(jobs, worker_count(self.settings)))
-        rows: dict[str, dict[int, Row]] = {}
-        shown: list[Row] = []
-        left = len(jobs)
-
-        def take(task: Slice, answer: list[Row] | Broken) -> None:
-            nonlocal left, shown
-            if isinstance(answer, list):
-                for row in answer:
-                    rows.setdefault(row.name, {})[row.page] = row
-                shown += answer
-                if len(shown) > SHEET_LIMIT:  # of a large batch, only the tiles that its sheet will show are kept
-                    shown = doubtful_first(shown)
-                    for row in shown[SHEET_LIMIT:]:
-                        rows[row.name][row.page] = replace(row, tile=b"")
-                    del shown[SHEET_LIMIT:]
-                left -= len(task.jobs)
-                done(len(task.jobs), left)
-            else:
-                tasks.extendleft(Slice(part, pictures) for part in _split(task.jobs, answer))
-
-        self._serve(tasks, take)
-        return [row for job in jobs for row in rows[job.name].values()]
-
-    def sheet(self, rows: Sequence[Row], title: str, path: Path) -> None:
-        """Draw the contact sheet of a batch into `path`, doubtful first; of a large batch only those."""
-
-        def take(_: Drawing, answer: Broken | None) -> None:
-            if answer is not None:  # the rows are what counts: they are delivered without it
-                log.error("contact sheet of %s: %s", title, answer.fault.detail)
-
-        tiles = [row.tile for row in doubtful_first(rows)[:SHEET_LIMIT]]
-        counts = Counter(row.reading.status for row in rows)
-        self._serve(deque([Drawing(tiles, counts, title, path)]), take)
-
-    def _serve(self, tasks: deque[Any], take: Callable[[Any, Any], None]) -> None:
-        """Hand out tasks, also those that `take` adds, until all are answered."""
-        busy: dict[Worker, Any] = {}
-        deadline = 0.0
         try:
-            while tasks or busy:
+            while not work.is_done:
                 self._fill()
-                for worker in self.workers:
-                    if tasks and worker.model and worker not in busy:
-                        busy[worker] = task = tasks.popleft()
-                        scans = len(task.jobs) if isinstance(task, Slice) else 0
-                        worker.deadline = time.monotonic() + (scans + 1) * WALL * self.settings.limits.seconds + LATE
-                        with suppress(ConnectionError):  # it died idle: its closed channel says so next
-                            worker.channel.send(task)
-                for task, answer in self._hear(busy, timeout=0.5):
-                    take(task, answer)
-                for worker in busy:
+                self._hand_out()
+                for worker, answer in self._hear(timeout=0.5):
+                    self._take(*self._busy.pop(worker), answer, done)
+                for worker in self._busy:
                     if time.monotonic() > worker.deadline:  # one that is stopped does not hear its own alarm
                         worker.process.kill()
                 self.beat()
-                if self.stop():
-                    if not deadline:
-                        log.info("told to stop: the batch in work is finished first, if that takes %g s", GRACE)
-                        deadline = time.monotonic() + GRACE
-                    if time.monotonic() > deadline:
-                        raise Stopped
-        finally:
-            for worker in busy:  # given up: it must not go on writing into a stage that is done again
-                self._remove(worker)
+                self._heed()
+        except BaseException:
+            self.give_up()
+            raise
+        return work.all_rows()
 
-    def _hear(self, busy: dict[Worker, Any], timeout: float) -> list[tuple[Any, Any]]:
-        """The tasks that were answered meanwhile, with their answers; raises what the environment did to them."""
+    def give_up(self) -> None:
+        """Leave all work undone."""
+        self._tasks.clear()
+        for worker in self._busy.keys() & set(self.workers):  # one must not write into a stage that is done again
+            self._remove(worker)
+        self._busy.clear()
+
+    def _take(self, work: Work, task: Slice | Drawing, answer: Any, done: Callable[[int, int], None]) -> None:
+        """Put what came of a task where it belongs, and see to what follows from it."""
+        match task, answer:
+            case Slice(), list():
+                work.add(answer, len(task.jobs))
+                if not work.left and work.sheet is not None:
+                    self._tasks.appendleft((work, work.drawing()))
+                waiting = [*self._tasks, *self._busy.values()]
+                done(len(task.jobs), sum(len(other.jobs) for _, other in waiting if isinstance(other, Slice)))
+            case Slice(), _:
+                self._tasks.extendleft((work, Slice(part, task.pictures)) for part in _split(task.jobs, answer))
+            case Drawing(), _:
+                if answer is not None:  # the rows are what counts: they are delivered without it
+                    log.error("contact sheet of %s: %s", task.title, answer.fault.detail)
+                work.sheet = None
+
+    def _hand_out(self) -> None:
+        """Give idle workers what there is to do."""
+        for worker in self.workers:
+            if self._tasks and worker.model and worker not in self._busy:
+                self._busy[worker] = _, task = self._tasks.popleft()
+                scans = len(task.jobs) if isinstance(task, Slice) else 0
+                worker.deadline = time.monotonic() + (scans + 1) * WALL * self.settings.limits.seconds + LATE
+                with suppress(ConnectionError):  # it died idle: its closed channel says so next
+                    worker.channel.send(task)
+
+    def _heed(self) -> None:
+        """Raise Stopped where we were told to stop, and what is in work takes too long."""
+        if not self.stop():
+            return
+        if self._stop_at == inf:
+            log.info("told to stop: the batch in work is finished first, if that takes %g s", GRACE)
+            self._stop_at = time.monotonic() + GRACE
+        if time.monotonic() > self._stop_at:
+            raise Stopped
+
+    def _hear(self, timeout: float) -> list[tuple[Worker, Any]]:
+        """The workers that answered meanwhile, with their answers; raises what the environment did to them."""
         answers = []
         for channel in wait([worker.channel for worker in self.workers], timeout):
             worker = next(worker for worker in self.workers if worker.channel is channel)
@@ -214,8 +268,8 @@ class Workers:
                 raise answer
             if isinstance(answer, Ready):
                 worker.model, worker.doubts = answer.model, answer.doubts
-            elif worker in busy:
-                answers.append((busy.pop(worker), answer))
+            elif worker in self._busy:
+                answers.append((worker, answer))
         return answers
 
     def _fill(self) -> None:

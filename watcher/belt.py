@@ -1,0 +1,92 @@
+"""Batches on their way: while one is delivered the next is read, and behind that one the workers find another."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from watcher.outbox import summary
+from watcher.results import THUMBNAILS
+from watcher.service import Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from watcher.claims import Batch
+    from watcher.courier import Courier
+    from watcher.outbox import Outbox
+    from watcher.results import Row
+    from watcher.service import Service
+    from watcher.workers import Work, Workers
+
+log = logging.getLogger("digitdrop")
+
+
+class Belt:
+    """Takes each batch through the workers to the courier, in the order in which they come."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        outbox: Outbox,
+        courier: Courier,
+        service: Service,
+        done: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
+        self.workers, self.outbox, self.courier, self.service = workers, outbox, courier, service
+        self.done = done  # told how many more scans are read, and how many that are on their way are not
+        self._reading: deque[tuple[Batch, Work, Stopwatch]] = deque()
+
+    def put(self, batch: Batch) -> None:
+        """Have a batch read, and send off the one before it. Raises as `Workers.finish` and `Courier.send`."""
+        with self._all_or_none():
+            clock = Stopwatch()
+            stage = self.outbox.stage(batch)
+            sheet = (batch.id, self.outbox.sheet(batch)) if self.workers.settings.contact_sheet else None
+            work = self.workers.begin(batch.jobs(), stage / THUMBNAILS, sheet)
+            self._reading.append((batch, work, clock))
+            self._send_off(but=1)
+
+    def clear(self) -> None:
+        """Wait until nothing is on its way; raises what hindered it."""
+        with self._all_or_none():
+            self._send_off(but=0)
+        self.courier.wait()
+
+    def _send_off(self, but: int) -> None:
+        """Send what is read to the outbox, until no more than so many batches are left to be read."""
+        while len(self._reading) > but:
+            batch, work, clock = self._reading[0]
+            rows = self.workers.finish(work, self.done)
+            clock.lap("read")
+            self.courier.send(partial(self._deliver, batch, rows, clock), partial(self._tell, batch, rows, clock))
+            self._reading.popleft()
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """Where something goes wrong, all that is being read is left undone: its claims stay, and come again."""
+        try:
+            yield
+        except BaseException:
+            self.workers.give_up()
+            self._reading.clear()
+            raise
+
+    def _deliver(self, batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+        self.outbox.deliver(batch, rows, self.workers.model)
+        clock.lap("deliver")
+
+    def _tell(self, batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+        self.service.delivered(batch, rows, clock.seconds, clock.end)
+        words = summary(rows)
+        log.info("%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock))
+
+
+def _fields(batch: str, rows: Sequence[Row], clock: Stopwatch) -> dict[str, object]:
+    """What a collector wants to know of a delivery."""
+    counts = Counter(row.reading.status for row in rows)
+    seconds = {stage: round(time, 3) for stage, time in clock.seconds.items()}
+    return {"fields": {"batch": batch, "scans": len({row.name for row in rows}), "rows": counts, "seconds": seconds}}
