@@ -25,7 +25,7 @@ from train.pool import pool
 from train.recipes import DIGITS, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
-from watcher.model import FORMAT
+from watcher.model import FORMAT, SERVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,66 +57,77 @@ def fit(
     leaves the model that was there. `bar` shows Keras's progress bar; without it each epoch is one line.
     """
     started = time.monotonic()
-    keras.utils.set_random_seed(seed)
-    out.mkdir(parents=True, exist_ok=True)
+    make_room(out)
+    held_back = recipe.held_back(len(mnist.train_images))
+    size = f"{recipe.network(len(recipe.classes)).count_params():,} parameters"
+    say(
+        f"{recipe.name}: {recipe.members} × {size}, {int((~held_back).sum()):,} images to train on, "
+        f"{int(held_back.sum()):,} held back, {len(mnist.test_images):,} to test, {epochs} epochs"
+    )
+    images, labels = mnist.train_images[~held_back], mnist.train_labels[~held_back]
+    if recipe.rendered:
+        say("putting MNIST on paper, and taking it back through the normaliser; kept in the cache for the next time")
+        keras.utils.set_random_seed(seed)
+        more, more_labels = pool(images, labels, RENDERING, recipe.rendered, judge(images, labels))
+        images = np.concatenate([images] * recipe.plain + [more])
+        labels = np.concatenate([labels] * recipe.plain + [more_labels])
+        say(f"{len(more):,} rendered images to train on")
+    classes = len(recipe.classes)
+    validation = as_inputs(mnist.train_images[held_back]), _one_hot(mnist.train_labels[held_back], classes)
+    history: History = []
+    members = []
+    for member in range(recipe.members):
+        keras.utils.set_random_seed(seed + MEMBER * member)
+        with fast():
+            network = recipe.network(classes)
+            history += _train(
+                network,
+                recipe,
+                batches=_dataset(_sampler(recipe, images, labels, seed + MEMBER * member), classes),
+                steps=_steps(recipe, images),
+                epochs=epochs,
+                before=len(history),
+                validation=validation,
+                bar=bar,
+                say=say,
+            )
+        members.append(_exact(network, recipe))
+    about = {"seed": seed, "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
+    return publish(_averaged(members), recipe, mnist, out, history=history, about=about, say=say)
+
+
+def publish(
+    network: keras.Model,
+    recipe: Recipe,
+    mnist: Mnist,
+    out: Path,
+    *,
+    history: History,
+    about: dict[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Export, measure, calibrate and draw a trained digit network into the model folder `out`; return the card."""
+    held_back = recipe.held_back(len(mnist.train_images))
+    held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
         stage = Path(name)
-        held_back = recipe.held_back(len(mnist.train_images))
-        held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
-        size = f"{recipe.network(len(recipe.classes)).count_params():,} parameters"
-        say(
-            f"{recipe.name}: {recipe.members} × {size}, {int((~held_back).sum()):,} images to train on, "
-            f"{len(held_images):,} held back, {len(mnist.test_images):,} to test, {epochs} epochs"
-        )
-        images, labels = mnist.train_images[~held_back], mnist.train_labels[~held_back]
-        if recipe.rendered:
-            say(
-                "putting MNIST on paper, and taking it back through the normaliser; kept in the cache for the next time"
-            )
-            more, more_labels = pool(images, labels, RENDERING, recipe.rendered, judge(images, labels))
-            images = np.concatenate([images] * recipe.plain + [more])
-            labels = np.concatenate([labels] * recipe.plain + [more_labels])
-            say(f"{len(more):,} rendered images to train on")
-        validation = as_inputs(held_images), _one_hot(held_labels, len(recipe.classes))
-        history: History = []
-        members = []
-        for member in range(recipe.members):
-            keras.utils.set_random_seed(seed + MEMBER * member)
-            with fast():
-                network = recipe.network(len(recipe.classes))
-                history += _train(
-                    network,
-                    recipe,
-                    batches=_dataset(_sampler(recipe, images, labels, seed + MEMBER * member), len(recipe.classes)),
-                    steps=_steps(recipe, images),
-                    epochs=epochs,
-                    before=len(history),
-                    validation=validation,
-                    bar=bar,
-                    say=say,
-                )
-            members.append(_exact(network, recipe))
         _write_history(stage / "history.csv", history)
-
-        network = _averaged(members)
         export.save(network, stage, "digits")
         inputs = as_inputs(mnist.test_images)
-        tested = export.predict(stage / "digits.tflite", inputs)
+        tested = export.predict(stage / SERVES, inputs)
         parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
-        held = export.predict(stage / "digits.tflite", as_inputs(held_images))
+        held = export.predict(stage / SERVES, as_inputs(held_images))
         result = {
             "format": FORMAT,
             "recipe": recipe.name,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "seed": seed,
             "classes": list(recipe.classes),
             "input": {"shape": [28, 28, 1], "range": [0, 1], "ink": "bright"},
             "normaliser": normalise.VERSION,
-            "files": {file: card.fingerprint(stage / file) for file in ("digits.tflite", "digits.keras")},
+            "files": {file: card.fingerprint(stage / file) for file in (SERVES, "digits.keras")},
             "data": dict(mnist.sha256),
             "libraries": card.libraries(),
-            "epochs": epochs,
-            "seconds": round(time.monotonic() - started, 1),
+            **about,
             "parameters": network.count_params(),
             "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
             "parity": asdict(parity),
@@ -277,6 +288,13 @@ def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
     if before.get("format") == FORMAT and "field" in before["calibration"]:
         entry["files"] |= {name: file for name, file in before["files"].items() if name.startswith("fields.")}
         entry["fields"], entry["calibration"]["field"] = before["fields"], before["calibration"]["field"]
+
+
+def make_room(out: Path) -> None:
+    """Make the folder that a training is for; raises OSError now, not hours later, where nothing may be put there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, out.parent):
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
 
 
 def move_in(stage: Path, out: Path) -> None:

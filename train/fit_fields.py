@@ -17,7 +17,7 @@ import numpy as np
 from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
-from train.fit import move_in
+from train.fit import make_room, move_in
 from train.lines import Lines, pool
 from train.recipes import averaged_adamw, every_twelfth, fast
 from train.shipped import draw, made_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from train.mnist import Mnist
 
-EPOCHS = 12
+EPOCHS = 16
 FIELDS_MADE = 160_000  # to train on
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
@@ -47,6 +47,7 @@ def fit_fields(
     started = time.monotonic()
     if not (out / card.NAME).is_file():
         raise ModelError(f"{out} holds no digit network yet; train one with: fit --only digits --out {out}")
+    make_room(out)
     keras.utils.set_random_seed(seed)
     held = every_twelfth(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")

@@ -1,4 +1,4 @@
-"""Delivers a batch while the next one is read: the workers do not wait for the disk, nor the disk for the workers."""
+"""Delivers a batch while others are read: the workers do not wait for the disk, nor the disk for the workers."""
 
 from __future__ import annotations
 
