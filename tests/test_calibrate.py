@@ -44,7 +44,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for number in range(LABELLED + OTHERS + UNLABELLED):
         value = str(rng.choice(list("01235")))
-        text = value if number < LABELLED else "&%#@W"[number % 5]
+        text = value if number < LABELLED else "&OS@Z"[number % 5]
         data = cv2.imencode(".png", written(text, rng))[1].tobytes()
         (folder / f"{number:03d}.png").write_bytes(data)
         if number < LABELLED + OTHERS:
@@ -93,7 +93,7 @@ def test_one_command(labelled: Path, model: Path, tmp_path: Path, capfd: pytest.
     read = read_card(model)
     (trial,) = read.digit.trials
     scores = trial.curve[-1][1]
-    assert LABELLED <= scores <= LABELLED + OTHERS
+    assert 0.9 * LABELLED <= scores <= LABELLED + OTHERS  # less those that may be no digit
     assert trial.size == scores
     assert labelled.name in trial.on
     assert read.digit.threshold(0.001) > 1  # 150 crops cannot promise that

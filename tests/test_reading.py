@@ -56,6 +56,16 @@ def test_confidence_is_what_the_calibration_makes_of_the_score() -> None:
     assert share == pytest.approx(0.75 * (1 - reading.confidence))
 
 
+@pytest.mark.parametrize(("none", "status"), [(0.009, "accepted"), (0.011, "review"), (0.85, "review")])
+def test_what_may_be_no_digit(none: float, status: str) -> None:
+    """A digit is accepted only where it is hardly none at all, whatever the calibration promises of such scores."""
+    generous = Calibration(((-10.0, 0.98), (10.0, 0.99)), ())
+    reading = read_digit([1 - none - 0.001, 0.001, none], ("0", "1", "none"), BOX, generous, 0.5)
+    assert (reading.status, reading.value) == (status, "0")
+    assert (reading.score is None) == (status == "review")
+    assert reading.reason == {0.009: "", 0.011: "low_confidence", 0.85: "not_digits"}[none]
+
+
 def test_a_network_that_is_certain() -> None:
     """Probabilities of exactly 1 and 0, as float32 has them, are a very high score and nothing else."""
     reading = read_digit([1.0, *[0.0] * 9], DIGITS, BOX, AS_IT_IS, 0.99)

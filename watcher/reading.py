@@ -54,6 +54,7 @@ class Reading:
 
 NONE = "none"  # the class of what is no digit
 SURELY_NONE = 0.8  # of its probability: below that it may be a digit after all, and is only not sure enough
+HARDLY_NONE = 0.01  # of its probability, to be accepted: how much of what comes is no digit, no calibration can know
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
@@ -84,8 +85,9 @@ def read_digit(
 ) -> Reading:
     """Judge one digit by a network's probabilities, one for each of `classes`.
 
-    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
-    digit that `rule` put in the place of a likelier one is for review, however sure it is.
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. What
+    may be no digit at all, and a digit that `rule` put in the place of a likelier one, is for review, however sure it
+    is.
     """
     ranked, none, score = rank(probabilities, classes)
     best, why, alternative = steer([Candidate(value, math.log(p)) for value, p in ranked], rule)
@@ -95,7 +97,8 @@ def read_digit(
     shares[ranked[0][0]] = sure
     confidence = shares.pop(best.value)
     digit = Digit(best.value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
-    accepted = not why and confidence >= threshold
+    may_be_taken = not why and none <= HARDLY_NONE
+    accepted = may_be_taken and confidence >= threshold
     return Reading(
         status="accepted" if accepted else "review",
         value=best.value,
@@ -103,7 +106,7 @@ def read_digit(
         digits=(digit,),
         reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else _doubt(threshold)),
         alternative=alternative,
-        score=None if why else score,
+        score=score if may_be_taken else None,
     )
 
 
