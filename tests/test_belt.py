@@ -1,0 +1,83 @@
+"""Batches one behind the other: in their order, and all done again where something hinders one of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT, crop, read_csv, until
+
+from watcher.belt import Belt
+from watcher.claims import Claims
+from watcher.config import Settings
+from watcher.courier import Courier
+from watcher.inbox import Inbox
+from watcher.outbox import Outbox, check_folders
+from watcher.service import Service
+from watcher.watch import Watch
+from watcher.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def belt(root: Path) -> Iterator[tuple[Belt, Claims]]:
+    """A belt on folders of its own, with all that it moves, and claims to put on it."""
+    settings = Settings(model=ROOT / "model", inbox=root / "inbox", outbox=root / "outbox", workers=2)
+    for folder in (settings.inbox, settings.outbox):
+        folder.mkdir()
+    check_folders(settings)
+    outbox = Outbox(settings)
+    with (
+        Service(settings) as service,
+        Watch(settings.inbox, "scan") as watch,
+        Claims(settings.inbox, outbox.place) as claims,
+        Workers(settings, lambda: claims.lock) as workers,
+        Courier() as courier,
+    ):
+        service.begin(workers.model, Inbox(settings, claims, watch, lambda: False))
+        for number in range(3):
+            (claims.new().open / f"{number}.png").write_bytes(crop())
+        yield Belt(workers, outbox, courier, service), claims
+
+
+def delivered(root: Path) -> list[str]:
+    """The files in each delivery, in the order of the deliveries."""
+    folders = sorted(path for path in (root / "outbox").iterdir() if not path.name.startswith("."))
+    assert all((folder / "contact-sheet.png").is_file() for folder in folders)
+    return [row["file"] for folder in folders for row in read_csv((folder / "results.csv").read_bytes())]
+
+
+def test_each_is_delivered_while_the_next_is_read(tmp_path: Path) -> None:
+    """`put` leaves one to be read and one on its way to the outbox; `clear` waits for both."""
+    with belt(tmp_path) as (moving, claims):
+        batches = claims.undecided()
+        for number, batch in enumerate(batches):
+            moving.put(batch)
+            assert len(delivered(tmp_path)) in {max(0, number - 1), number}
+        moving.clear()
+        assert delivered(tmp_path) == ["0.png", "1.png", "2.png"]
+        assert claims.undecided() == claims.decided() == []
+
+
+def test_where_one_is_hindered_all_that_are_read_come_again(tmp_path: Path) -> None:
+    """What went wrong is raised by the next `put`; nothing of it is delivered, and the claims can be put on again."""
+    with belt(tmp_path) as (moving, claims):
+        batches = claims.undecided()
+        moving.put(batches[0])
+        until((moving.outbox.staging / batches[0].id / "thumbnails" / "0.png.png").is_file, "the first to be read")
+        os.utime(batches[0].open / "0.png")  # somebody had it open, and wrote to it
+        moving.put(batches[1])
+        with pytest.raises(BlockingIOError, match="is still being written"):
+            moving.put(batches[2])
+        moving.clear()  # has nothing to wait for
+        assert claims.undecided() == batches
+        assert delivered(tmp_path) == []
+        for batch in batches:
+            moving.put(batch)
+        moving.clear()
+        assert delivered(tmp_path) == ["0.png", "1.png", "2.png"]
