@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from watcher.decoding import BLANK, candidates, spots, substitutions
+from watcher.decoding import BLANK, PENALTY, candidates, penalised, spots, substitutions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,3 +82,17 @@ def test_runners_up_take_the_place_of_digits() -> None:
     steps = steps_of({"1": 0.9, "7": 0.09}, {}, {"5": 0.7, "6": 0.29}, {}, {"8": 0.99})
     found = [one.value for one in substitutions(steps, candidates(steps)[:1])]
     assert found[:3] == ["168", "758", "768"]
+
+
+def test_a_penalty_on_blanks() -> None:
+    """It brings out a digit that is hardly less likely than none, and changes no digit against another."""
+    steps = steps_of({"7": 0.98}, {}, {"1": 0.25, "4": 0.05}, {}, {"3": 0.9, "8": 0.08})
+    before = steps.copy()
+    less = penalised(steps)
+    assert np.array_equal(steps, before)
+    assert less.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert less[4, 3] / less[4, 8] == pytest.approx(steps[4, 3] / steps[4, 8])
+    odds = (p[2, BLANK] / p[2, 1] for p in (less, steps))
+    assert math.log(next(odds)) - math.log(next(odds)) == pytest.approx(-PENALTY, abs=1e-5)
+    assert [candidates(p)[0].value for p in (steps, less)] == ["73", "713"]
+    assert candidates(penalised(steps_of({}, {}, {})))[0].value == ""

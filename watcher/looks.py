@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from watcher.decoding import Candidate, candidates
+from watcher.decoding import Candidate, candidates, penalised
 from watcher.line import BODY, HEIGHT, INKED
 from watcher.normalise import as_mnist
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTHS: Final = (0.85, 1.18)
 """Times its own, besides that: a reading that a little more or less width changes is not to be relied on."""
+SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
 PART = 0.2  # of BODY: what is smaller is not even part of one
@@ -39,15 +40,18 @@ def look(
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
 
-    Where the first look finds fewer than `least` digits, it is left at that.
+    Where the first look is not sure that there are as many as `least` digits, it is left at that, and no value found.
 
-    Returns the network's (steps, 11) probabilities at the line's own width, and the values found, the likeliest first.
+    Returns the (steps, 11) probabilities at the line's own width, blanks penalised, and the values found, the likeliest
+    first.
     """
     first = read_line(image)
-    found = candidates(first)
-    if len(found[0].value) < least:
-        return first, found
-    found = agreed([found, *(candidates(read_line(_stretched(image, share))) for share in WIDTHS)])
+    if least and sum(math.exp(one.score) for one in candidates(first) if len(one.value) >= least) < SEVERAL:
+        return first, []
+    first = penalised(first)
+    found = agreed(
+        [candidates(first), *(candidates(penalised(read_line(_stretched(image, share)))) for share in WIDTHS)]
+    )
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)

@@ -161,8 +161,9 @@ class Reader:
         with sheet.timed("read"):
             least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it
             steps, found = look(sheet.line.image, self.read_line, self.predict, least=least)
-            judge = self.card.calibration("field")
-            sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
+            if found:
+                judge = self.card.calibration("field")
+                sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
         if sheet.field and (sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1)):
             sheet.reading = sheet.field
 
