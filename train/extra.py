@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from train import card, ctc, export
+from train import card, export
 from train.augmentation import as_inputs, augment
 from train.field_readings import reading_with
 from train.fit import move_in
@@ -21,7 +21,7 @@ from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
 from watcher.decode import decode
 from watcher.errors import DigitdropError
-from watcher.model import SERVES, digit_reader
+from watcher.model import SERVES, as_batch, digit_reader
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
 from watcher.tasks import Fault
@@ -142,8 +142,7 @@ class _Fields:
         network = network or self._start
 
         def read_line(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            wide = np.pad(image, ((0, 0), (0, -image.shape[1] % ctc.STRIDE)))
-            return np.asarray(network(wide[np.newaxis, :, :, np.newaxis], training=False)[0], np.float32)
+            return np.asarray(network(as_batch(image), training=False)[0], np.float32)
 
         read = reading_with(read_line, self._read_digits)
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]

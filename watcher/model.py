@@ -166,11 +166,15 @@ def line_reader(file: Path) -> Network:
 
     def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # Alone, and as wide as it is: what a line says does not depend on which others it came with.
-        wide = np.pad(image, ((0, 0), (0, -image.shape[1] % STRIDE)))
-        said: NDArray[np.float32] = raw(wide[np.newaxis, :, :, np.newaxis])[0]
+        said: NDArray[np.float32] = raw(as_batch(image))[0]
         return said
 
     return read
+
+
+def as_batch(line: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A line's (HEIGHT, width) image as a field network takes it: (1, HEIGHT, width to a multiple of STRIDE, 1)."""
+    return np.pad(line, ((0, 0), (0, -line.shape[1] % STRIDE)))[np.newaxis, :, :, np.newaxis]
 
 
 def _network(file: Path) -> Network:
