@@ -36,23 +36,19 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray
 
 
 def field_network() -> keras.Model:
-    """Build the network: six 3×3 convolutions, one over the whole height, then three along the line.
-
-    Those see about three digits: whether an upright stroke is a 1, a part of its neighbour or a line of the form, the
-    others tell (1,041,126 parameters).
-    """
+    """Build the network: seven 3×3 convolutions, then two along the line that see about three digits."""
     inputs = layers.Input((HEIGHT, None, 1))
     x = inputs
-    for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (80, (2, 1)), (128, None)):
+    for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (64, (2, 1)), (96, None)):
         x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)
         if pool:
             x = layers.MaxPooling2D(pool)(x)
         x = _normalised(x)
     x = layers.ZeroPadding2D((0, 1))(x)
-    x = _normalised(layers.Conv2D(192, (HEIGHT // 8, 3), use_bias=False)(x))
+    x = _normalised(layers.Conv2D(128, (HEIGHT // 8, 3), use_bias=False)(x))
     x = layers.SpatialDropout2D(0.1)(x)
-    for _ in range(3):
-        x = layers.Add()([x, _normalised(layers.Conv2D(192, (1, 5), padding="same", use_bias=False)(x))])
+    for _ in range(2):
+        x = _normalised(layers.Conv2D(128, (1, 5), padding="same", use_bias=False)(x))
     x = layers.Dropout(0.2)(x)
     x = layers.Conv2D(STEPS * CLASSES, (1, 1))(x)
     x = layers.Reshape((-1, CLASSES))(x)

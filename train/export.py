@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from train.augmentation import Inputs
 
 BATCH = 250
-DIFFER = 0.005  # share of images that an export may read otherwise: the doubtful ones
+DIFFER = 0.005  # share of digits that an export may read otherwise: the doubtful ones
 Probabilities = NDArray[np.float32]
 """(n, classes), each row sums to 1."""
 
@@ -35,9 +35,9 @@ class Parity:
     same_digit: int
     largest_difference: float  # of any probability
 
-    def check(self) -> None:
-        """Raise ModelError where the two differ in what they read more than 8 bits explain."""
-        if self.images - self.same_digit > max(1, DIFFER * self.images):
+    def check(self, most: float) -> None:
+        """Raise ModelError where the two read a larger share of the images differently than 8 bits explain."""
+        if self.images - self.same_digit > max(1, most * self.images):
             raise ModelError(
                 f"The exported network reads {self.images - self.same_digit} of {self.images} images differently "
                 f"(probabilities differ by up to {self.largest_difference:.2g}): this TensorFlow cannot export it "
@@ -90,5 +90,5 @@ def compare(original: Probabilities, exported: Probabilities) -> Parity:
     """
     same = int((original.argmax(axis=1) == exported.argmax(axis=1)).sum())
     parity = Parity(len(original), same, float(np.abs(original - exported).max()))
-    parity.check()
+    parity.check(DIFFER)
     return parity

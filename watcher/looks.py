@@ -42,22 +42,21 @@ def look(
 
     Where the first look is not sure that there are as many as `least` digits, it is left at that, and no value found.
 
-    Returns the (steps, 11) probabilities at the line's own width, blanks penalised, and the values found, the likeliest
-    first.
+    Returns the (steps, 11) probabilities at the line's own width and the values found, the likeliest first.
     """
-    first = read_line(image)
-    if least and sum(math.exp(one.score) for one in candidates(first) if len(one.value) >= least) < SEVERAL:
-        return first, []
-    first = penalised(first)
-    found = agreed(
-        [candidates(first), *(candidates(penalised(read_line(_stretched(image, share)))) for share in WIDTHS)]
-    )
+    steps = [read_line(image)]
+    if least and sum(math.exp(one.score) for one in candidates(steps[0]) if len(one.value) >= least) < SEVERAL:
+        return steps[0], []
+    steps += [read_line(_stretched(image, share)) for share in WIDTHS]
+    if not least:  # else it would make two digits of one with a foot
+        steps = [penalised(each) for each in steps]
+    found = agreed([candidates(each) for each in steps])
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return first, found
+    return steps[0], found
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
