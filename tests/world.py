@@ -140,7 +140,7 @@ class World:
             return self.finished()
 
         with self.system():
-            claims = None
+            claims = outbox = None
             try:
                 for _ in turns:  # as systemd does
                     try:
@@ -150,8 +150,10 @@ class World:
                         claims.ensure()
                         break
                     except (ConfigError, OSError):
-                        self.let_go(claims)
+                        self.let_go(claims, outbox)
                 assert claims is not None
+                assert outbox is not None
+                deliver = outbox.deliver
                 with Watch(self.settings.inbox, "scan") as watch, Courier() as courier:
                     inbox = Hasty(self.settings, claims, watch, stop)
                     belt: list[tuple[Batch, list[Row]]] = []
@@ -159,7 +161,7 @@ class World:
                     def send_off(but: int) -> None:
                         try:
                             while len(belt) > but:
-                                courier.send(partial(outbox.deliver, *belt[0], "model"))
+                                courier.send(partial(deliver, *belt[0], "model"))
                                 if not self.courier:
                                     courier.wait()
                                 belt.pop(0)
@@ -180,12 +182,14 @@ class World:
                         except OSError:
                             belt.clear()
             finally:
-                self.let_go(claims)
+                self.let_go(claims, outbox)
 
-    def let_go(self, claims: Claims | None) -> None:
+    def let_go(self, claims: Claims | None, outbox: Outbox | None) -> None:
         """What the kernel does for the dead."""
-        for lock in claims.locks.values() if claims is not None else ():
-            os.close(lock)
+        for held in (claims.locks if claims is not None else {}, outbox._stages if outbox is not None else {}):
+            for fd in held.values():
+                os.close(fd)
+            held.clear()
 
     def finished(self) -> bool:
         """Whether all is delivered and cleaned up."""
