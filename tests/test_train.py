@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
-from train import augmentation, calibration, evaluate, mnist, scans, shipped
+from train import augmentation, calibration, evaluate, export, mnist, scans, shipped
 from train.__main__ import main
 from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
+from watcher.errors import ModelError
 from watcher.normalise import normalise
 from watcher.reading import Reading
 
@@ -369,13 +370,26 @@ def test_the_card_says_what_was_done(reference: Path, card: Mapping[str, Any], d
     accuracy, parity, calibrated = card["accuracy"], card["parity"], card["calibration"]["digit"]
     assert accuracy["test"] == pytest.approx(1 - accuracy["test_errors"] / accuracy["test_size"], abs=1e-6)
     assert parity["images"] == accuracy["test_size"]
-    assert parity["same_digit"] >= 0.99 * parity["images"]
-    assert parity["largest_difference"] < 0.2
+    assert 0 <= parity["images"] - parity["same_digit"] <= 0.005 * parity["images"]
+    assert 0 < parity["largest_difference"] < 0.2  # of 8 bits
     (trial,) = calibrated["trials"]
     assert trial["size"] == accuracy["validation_size"] == TRAINED // 10
     assert "training images held back" in trial["on"]
     wrong = round((1 - accuracy["validation"]) * trial["size"])
     assert trial["curve"][-1][1:] == [trial["size"], wrong]
+
+
+def test_an_export_that_reads_otherwise_is_refused() -> None:
+    """Of 1,000 digits five may come out differently, which are the doubtful ones; a sixth is a fault of the export."""
+    original = np.eye(10, dtype=np.float32)[np.arange(1000) % 10]
+    for differ in (0, 5, 6):
+        exported = original.copy()
+        exported[:differ] = np.roll(exported[:differ], 1, axis=1)
+        if differ <= 5:
+            assert export.compare(original, exported).same_digit == 1000 - differ
+        else:
+            with pytest.raises(ModelError, match="6 of 1000 images differently"):
+                export.compare(original, exported)
 
 
 def test_a_calibration_is_made_again_without_a_training(

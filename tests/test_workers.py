@@ -87,19 +87,27 @@ def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:
 
 
 def test_what_comes_behind_is_begun_at_once(tmp_path: Path) -> None:
-    """A worker that one batch leaves nothing to do goes on with the next; each gets its own rows and its own sheet."""
+    """While one worker is held up with a batch, the other reads all that comes behind; each gets its rows and sheet."""
     (tmp_path / "source").write_bytes(crop())
-    batches = [[Job(str(tmp_path / "source"), f"{b}-{n:02d}.png") for n in range(40)] for b in "abc"]
+    batches = [
+        [Job(str(tmp_path / "source"), f"{b}-{n:02d}.png") for n in range(size)] for b, size in (("a", 1), ("b", 40))
+    ]
     heard: list[tuple[int, int]] = []
     with Workers(Settings(model=ROOT / "model", workers=2, thumbnails="none")) as workers:
+        held_up = workers.workers[0].process
+        held_up.send_signal(signal.SIGSTOP)
         works = [workers.begin(jobs, tmp_path, (jobs[0].name, tmp_path / jobs[0].name)) for jobs in batches]
-        first = workers.finish(works[0], lambda scans, left: heard.append((scans, left)))
-        assert sum(work.left for work in works[1:]) < 80  # some of it is read already
-        others = [workers.finish(work, lambda scans, left: heard.append((scans, left))) for work in works[1:]]
-    assert [[row.name for row in rows] for rows in (first, *others)] == [[job.name for job in b] for b in batches]
+
+        def done(scans: int, left: int) -> None:
+            heard.append((scans, left))
+            if left == 1:  # that of the first batch
+                held_up.send_signal(signal.SIGCONT)
+
+        found = [workers.finish(work, done) for work in works]
+    assert [[row.name for row in rows] for rows in found] == [[job.name for job in jobs] for jobs in batches]
     assert all((tmp_path / jobs[0].name).read_bytes().startswith(b"\x89PNG") for jobs in batches)
-    assert sum(scans for scans, _ in heard) == 120
-    assert [left for _, left in heard] == [120 - done for done in np.cumsum([scans for scans, _ in heard])]
+    assert [left for _, left in heard] == [41 - read for read in np.cumsum([scans for scans, _ in heard])]
+    assert heard[-1] == (1, 0)  # the first batch came last
 
 
 def test_work_that_is_given_up_leaves_nothing_behind(tmp_path: Path) -> None:
