@@ -767,15 +767,43 @@ def test_40_without_permission(folder: Folder) -> None:
     (folder.root / "theirs").chmod(0o500)
     folder.note("theirs/c.png", small(42))
     (folder.root / "theirs").rename(folder.inbox / "theirs")
+    (folder.root / "listed").mkdir()  # may be listed, not entered
+    (folder.root / "listed" / "d.png").write_bytes(small(43))
+    (folder.root / "listed").chmod(0o600)
+    folder.note("listed/d.png", small(43))
+    (folder.root / "listed").rename(folder.inbox / "listed")
     folder.pulse()
     folder.pulse()
-    until(lambda: folder.held().get(UNREADABLE) == 3, "status to say so")
-    for name in ("a.png", "closed", "theirs/c.png"):
+    until(lambda: folder.held().get(UNREADABLE) == 4, "status to say so")
+    for name in ("a.png", "closed", "theirs/c.png", "listed"):
         assert folder.log(process).count(f"WARNING {name}: {UNREADABLE}") == 1
     (folder.inbox / "a.png").chmod(0o600)
     (folder.inbox / "closed").chmod(0o700)
     (folder.inbox / "theirs").chmod(0o700)
-    comes(folder, "a.png", "closed/b.png", "theirs/c.png")
+    (folder.inbox / "listed").chmod(0o700)
+    comes(folder, "a.png", "closed/b.png", "theirs/c.png", "listed/d.png")
+    folder.check()
+
+
+def test_40_a_path_that_is_too_long(folder: Folder) -> None:
+    """A path that fits in the inbox but not in a claim is reported once, and does not stop the others."""
+    folder.configure(**PLAIN)
+    process = folder.start()
+    room = 4090 - len(os.fsencode(folder.inbox)) - len("//a.png")
+    place = folder.inbox
+    while room > 0:
+        place /= "d" * min(200, room)
+        room -= 201
+    place.mkdir(parents=True)
+    (folder.root / "a.png").write_bytes(small(44))
+    (folder.root / "a.png").rename(place / "a.png")
+    folder.pulse()
+    folder.pulse()
+    until(lambda: folder.held().get("its path is too long") == 1, "status to say so")
+    assert folder.log(process).count("its path is too long") == 1
+    os.rename(place / "a.png", folder.inbox / "short.png")
+    folder.note("short.png", small(44))
+    comes(folder, "short.png")
     folder.check()
 
 

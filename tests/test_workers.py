@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, crop
+from PIL import Image
 
-from watcher.config import Settings
+from watcher.config import Limits, Settings
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
 from watcher.workers import SHEET_LIMIT, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAGES, MEMORY = 1_700, 900_000_000
 FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
@@ -42,6 +44,20 @@ def test_blamed_for_the_second_time() -> None:
     assert [suspects] == [[replace(job, suspect=True)]]
     assert _split(suspects, Broken(IDLE, fault)) == [suspects]
     assert _split(suspects, Broken(SEVERAL, fault)) == [[replace(job, suspect=True, fault=fault)]]
+
+
+def test_rows_that_are_too_much_to_send(tmp_path: Path) -> None:
+    """A scan of so many pages that its rows cannot be sent ends as a failed row, and stops nobody else."""
+    pages = [Image.fromarray(np.full((40, 120), 255, np.uint8))] * PAGES
+    pages[0].save(tmp_path / "many.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "a.png").write_bytes(crop())
+    jobs = [Job(str(tmp_path / name), name) for name in ("a.png", "many.tif")]
+    with Workers(Settings(model=ROOT / "model", workers=1, limits=Limits(memory=MEMORY))) as workers:
+        rows = workers.read(jobs, tmp_path / "pictures")
+    assert [(row.name, row.reading.status, row.reading.reason) for row in rows[1:]] == [
+        ("many.tif", "failed", "too_large")
+    ]
+    assert rows[0].reading.value
 
 
 def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

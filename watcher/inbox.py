@@ -33,6 +33,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
+LONGEST = 3000  # bytes of a path: behind the folders that claims, stages and deliveries put before it, it still fits
 # What hinders one file and not the others: it stays where it is, and the rest goes on.
 ONLY_ITS_OWN = {
     errno.EACCES: UNREADABLE,
@@ -183,6 +184,9 @@ class Inbox:
         made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
+            if len(os.fsencode(name)) > LONGEST:
+                self._hold(name, ONLY_ITS_OWN[errno.ENAMETOOLONG])
+                continue
             try:
                 why = ready(self.root / name, self.settling.signature(name), quiet >= self.settings.patience)
             except FileNotFoundError:
@@ -264,28 +268,27 @@ def scan(root: Path) -> Look:
         folder, inode = folders.pop()
         try:
             entries = list(os.scandir(root / folder))
-        except OSError as error:
+            look.folders.add(inode)
+            for entry in entries:
+                if entry.name.startswith(IGNORED):
+                    continue
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        # Not entry.inode(), which of a mount point is the one beneath the mount.
+                        folders.append((name, entry.stat(follow_symlinks=False).st_ino))
+                elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
+                    other += 1
+                else:
+                    with suppress(FileNotFoundError):
+                        look.scans[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
+        except OSError as error:  # a folder may not be read, or be listed but not entered
             if not folder:
                 raise
             if error.errno in ONLY_ITS_OWN:
                 look.closed[folder] = ONLY_ITS_OWN[error.errno]
             elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
                 raise
-            continue
-        look.folders.add(inode)
-        for entry in entries:
-            if entry.name.startswith(IGNORED):
-                continue
-            name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                with suppress(FileNotFoundError):
-                    # Not entry.inode(), which of a mount point is the one beneath the mount.
-                    folders.append((name, entry.stat(follow_symlinks=False).st_ino))
-            elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
-                other += 1
-            else:
-                with suppress(FileNotFoundError):
-                    look.scans[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
     return look._replace(other=other)
 
 

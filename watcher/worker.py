@@ -83,8 +83,17 @@ def main(channel: int, note: int, parent: int) -> None:
             traceback.print_exc()
             answer = Broken(max(index, SEVERAL), Fault(_reason(error), f"{type(error).__name__}: {error}"))
         index = IDLE
+        at(SEVERAL, seconds=0)  # until it is sent: a slice whose rows end the worker must not come again as it is
+        _send(connection, answer)
         at(IDLE, seconds=0)
+
+
+def _send(connection: Connection, answer: object) -> None:
+    """Send an answer, or that it is too much: rows come with their tiles, and a scan may have very many pages."""
+    try:
         connection.send(answer)
+    except MemoryError:
+        connection.send(Broken(SEVERAL, Fault("too_large", "its rows need more than limits.memory")))
 
 
 def _with_words(row: Row, words: str) -> Row:
