@@ -129,7 +129,9 @@ def test_the_codes(delivered: Folder) -> None:
     source = "".join(path.read_text() for path in (ROOT / "watcher").glob("*.py"))
     reasons = set(told) - set(enum) - {name for name, *_ in COLUMNS} - {"status", "reason"}
     assert [reason for reason in reasons - {"rule:<name>"} if f'"{reason}"' not in source] == []
-    assert {"low_confidence", "not_promised", "not_digits", "wrong_length", "audit", "rule:<name>"} <= set(told)
+    assert {"low_confidence", "clipped", "not_promised", "not_digits", "wrong_length", "audit", "rule:<name>"} <= set(
+        told
+    )
     assert [r for r in re.findall(r'(?:Fault|failed)\(\s*"(\w+)"', source) if r not in told] == []
 
 

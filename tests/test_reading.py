@@ -66,6 +66,15 @@ def test_what_may_be_no_digit(none: float, status: str) -> None:
     assert reading.reason == {0.009: "", 0.011: "low_confidence", 0.85: "not_digits"}[none]
 
 
+def test_a_digit_that_the_edge_cuts() -> None:
+    """Of a doubtful digit that runs over the edge the reason says so; a sure one is accepted all the same."""
+    sure, doubtful = certain("4", 0.99, "9"), certain("4", 0.7, "9")
+    assert read_digit(doubtful, DIGITS, BOX, AS_IT_IS, 0.9, clipped=True).reason == "clipped"
+    assert read_digit(doubtful, DIGITS, BOX, AS_IT_IS, math.inf, clipped=True).reason == "not_promised"
+    accepted = read_digit(sure, DIGITS, BOX, AS_IT_IS, 0.9, clipped=True)
+    assert (accepted.status, accepted.reason) == ("accepted", "")
+
+
 def test_a_network_that_is_certain() -> None:
     """Probabilities of exactly 1 and 0, as float32 has them, are a very high score and nothing else."""
     reading = read_digit([1.0, *[0.0] * 9], DIGITS, BOX, AS_IT_IS, 0.99)

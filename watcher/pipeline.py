@@ -181,7 +181,13 @@ class Reader:
         for sheet, row in zip(sheets, probabilities, strict=True):
             assert sheet.ink is not None
             digit = read_digit(
-                row.tolist(), self.card.classes, sheet.ink.box, self.card.digit, self.threshold, rule=sheet.rule
+                row.tolist(),
+                self.card.classes,
+                sheet.ink.box,
+                self.card.digit,
+                self.threshold,
+                clipped=sheet.ink.clipped,
+                rule=sheet.rule,
             )
             assert sheet.pixels is not None
             sheet.milliseconds["predict"] = share

@@ -81,13 +81,14 @@ def read_digit(
     calibration: Calibration,
     threshold: float,
     *,
+    clipped: bool = False,
     rule: Rule | None = None,
 ) -> Reading:
     """Judge one digit by a network's probabilities, one for each of `classes`.
 
     It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. What
     may be no digit at all, and a digit that `rule` put in the place of a likelier one, is for review, however sure it
-    is.
+    is. A doubtful one whose ink is `clipped` by the page's edge has that for its reason.
     """
     ranked, none, score = rank(probabilities, classes)
     best, why, alternative = steer([Candidate(value, math.log(p)) for value, p in ranked], rule)
@@ -104,7 +105,7 @@ def read_digit(
         value=best.value,
         confidence=confidence,
         digits=(digit,),
-        reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else _doubt(threshold)),
+        reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else _doubt(threshold, clipped=clipped)),
         alternative=alternative,
         score=score if may_be_taken else None,
     )
@@ -192,9 +193,9 @@ def _digit(value: str, spot: Spot, box: Box) -> Digit:
     return Digit(value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
 
 
-def _doubt(threshold: float) -> str:
+def _doubt(threshold: float, *, clipped: bool = False) -> str:
     """Why a value is not accepted that nothing else speaks against."""
-    return "not_promised" if threshold > 1 else "low_confidence"
+    return "not_promised" if threshold > 1 else "clipped" if clipped else "low_confidence"
 
 
 def _share(item: tuple[str, float]) -> float:
