@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from test_line import PLACES, drawn, image
 
 from watcher.decoding import BLANK, Candidate, penalised
-from watcher.looks import MISCUT, WIDTHS, agreed, checked, likelihood, look, standing_alone
+from watcher.line import HEIGHT
+from watcher.looks import MISCUT, WAYS, agreed, checked, likelihood, look, standing_alone
 from watcher.model import load, load_fields
 
 Plane = NDArray[np.float32]
@@ -121,7 +122,7 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
         asked.append(len(images))
         return digits(*[{10: 1.0}] * len(images))
 
-    for sure in (0.99, 0.6):
+    for sure, ways in ((0.99, WAYS[:1]), (0.6, WAYS)):
         widths: list[int] = []
 
         def read_line(plane: Plane, sure: float = sure, widths: list[int] = widths) -> Plane:
@@ -132,11 +133,16 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
         steps, found = look(line, read_line, read_digits)
         assert found[0].value == "0740"
         assert np.array_equal(steps, penalised(said("0740", sure)))
-        assert widths == [pytest.approx(share * line.shape[1], abs=1) for share in (1, *WIDTHS)]
+        expected = [(1, 0), *itertools.chain(*ways)]
+        assert widths == [
+            pytest.approx(share * line.shape[1] + abs(slant) * HEIGHT, abs=1) for share, slant in expected
+        ]
     assert asked == [len(PLACES)]
 
 
-@pytest.mark.parametrize(("value", "sure", "looked"), [("7", 0.6, 1), ("74", 0.6, 3), ("74", 0.3, 3), ("", 0.9, 1)])
+@pytest.mark.parametrize(
+    ("value", "sure", "looked"), [("7", 0.6, 1), ("74", 0.6, 5), ("74", 0.3, 5), ("74", 0.99, 3), ("", 0.9, 1)]
+)
 def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) -> None:
     """Where several digits are asked for and the first look hardly finds them, nothing more is read, nor found."""
     widths: list[int] = []

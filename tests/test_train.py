@@ -392,6 +392,26 @@ def test_an_export_that_reads_otherwise_is_refused() -> None:
                 export.compare(original, exported)
 
 
+def test_what_may_be_none_helps_no_threshold() -> None:
+    """Thresholds hold without the rule that bars what may be none: of the barred the wrong count, the right do not."""
+    random = np.random.default_rng(4)
+    scores = random.normal(4, 4, 5000)
+    right = random.random(5000) < 1 / (1 + np.exp(-scores))
+    barred = random.random(5000) < np.where(right, 0.1, 0.6)
+    made = shipped.made_of([shipped.Tried("drawn", 0.0, scores, right, barred)])
+    (trial,) = Calibration.of(made).trials
+    assert trial.size == 5000 - (barred & right).sum()
+    for start, reached, wrong in trial.curve:
+        high = scores >= start
+        assert wrong == (high & ~right).sum()
+        assert reached == (high & ~barred).sum() + (high & barred & ~right).sum()
+        accepted = high & ~barred
+        assert (accepted & ~right).sum() * reached <= wrong * accepted.sum()  # the share accepted wrongly is no larger
+    assert made["map"] == calibration.platt(scores, right)
+    free = shipped.made_of([shipped.Tried("drawn", 0.0, scores, right, np.zeros(5000, np.bool_))])
+    assert trial.start(0.02) >= Calibration.of(free).trials[0].start(0.02)
+
+
 def test_a_calibration_is_made_again_without_a_training(
     reference: Path, card: Mapping[str, Any], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ Scores = NDArray[np.float64]
 Right = NDArray[np.bool_]
 """(n,), whether the value is right."""
 
-GRID = (*np.round(np.arange(12, -2.05, -0.1), 1).tolist(), -1000.0)
+GRID = (*np.round(np.arange(12, -2.025, -0.05), 2).tolist(), -1000.0)
 """Scores at which crops are counted, the same for all data, so that tests at them are not chosen by what they test."""
 ENDS = 0.02, 0.98  # where the straight line of log-odds is written down
 FLATTEST, STEEPEST = 0.05, 50.0  # slope: scores that tell nothing still have to rise, and on more than one point

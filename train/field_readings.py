@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[NDArray[np.uint8]], Candidate]
 
-HELD = 10_000  # fields made of digits held back, to calibrate with
+HELD = 20_000  # fields made of digits held back, to calibrate with
 STRINGS = 1_000  # of each kind, of test digits
 CLEAN = 1  # strings of digits held back for each of those fields
 
@@ -52,9 +52,9 @@ def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None]) -> 
 
 
 def held_back(mnist: Mnist, seed: int, count: int) -> Lines:
-    """Make fields of the digits that no network trains on."""
+    """Make fields to measure by, of the digits that no network trains on."""
     held = every_twelfth(len(mnist.train_images))
-    return pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, count)
+    return pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, count, to_judge=True)
 
 
 def accuracy(read: Read, mnist: Mnist, checks: Lines, seed: int) -> dict[str, Any]:
@@ -118,5 +118,5 @@ def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tr
         judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
         scores = np.array([score_of(one) for one, _ in judged], np.float64)
         right = np.array([one.value == value for one, value in judged], np.bool_)
-        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right))
+        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right, np.zeros(len(judged), np.bool_)))
     return tried

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train import hands
+from train.augmentation import augment
 from train.nothing import nothing
 from train.render import drawn, page, written
 
@@ -28,7 +29,8 @@ Ink = NDArray[np.float32]
 """How much of the paper ink hides, 0 to 1, one value a pixel."""
 
 BODY = 38  # pixels: a digit's height in the scene
-PLAIN = 0.2  # share of fields that are MNIST's own pictures side by side on white
+PLAIN = 0.24  # share of fields that are MNIST's own pictures side by side on white
+BENT = 0.6  # share of those whose digits are bent, thickened, thinned: so that no digit is learnt by heart
 SINGLE = 0.12  # share of fields that are one digit, as the digit network's samples are
 NOTHING = 0.03  # share that holds no digit
 LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.015)
@@ -38,12 +40,17 @@ FORMS: Final = {"nothing": 0.4, "underline": 0.16, "frame": 0.1, "comb": 0.2, "b
 """What is printed around a field, and how often."""
 GAPS: Final = {"spaced": (3, 14), "tight": (1, 3), "touching": (-3, 1)}
 """Pixels of paper between MNIST's digits side by side, from and to."""
+LEARNT: Final = {"spaced": 0.2, "tight": 0.25, "touching": 0.55}
+"""How often each of these is trained on: the harder, the more."""
 GROUNDS: Final = {"plain": 0.5, "guilloche": 0.36, "letters": 0.08, "stamp": 0.06}
 """What is printed under it, and how often."""
 
 
 STYLES: Final[dict[str, tuple[str, ...]]] = {
-    "0": ("52 6 26 2 6 40 14 84 40 96 58 60 50 16 32 4 52 10 78 0",),  # with a stroke that goes on
+    "0": (
+        "52 6 26 2 6 40 14 84 40 96 58 60 50 16 32 4 52 10 78 0",  # with a stroke that goes on
+        "46 10 26 -2 6 34 8 82 34 98 58 66 54 20 34 4 20 20 40 34",  # closed by a curl
+    ),
     "2": (
         "24 30 8 22 20 2 46 4 54 28 34 64 4 98|4 98 34 92 66 98",  # curled in at the top
         "30 24 18 30 8 18 22 2 46 6 54 30 30 70 2 98|2 98 30 90 68 96",
@@ -51,6 +58,9 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
         "8 22 28 0 52 10 46 40 14 86 2 92 6 78 22 82 44 98 72 88",
         "26 18 14 24 8 12 24 0 48 6 52 28 30 62 8 88 2 84 12 76 30 86 48 98 74 84",
         "4 8 56 2|56 2 4 96|4 96 64 92",
+        "30 38 14 40 4 22 16 2 40 -2 58 16 50 46 26 74 2 96|2 96 34 88 70 96",  # curled in far
+        "34 30 18 42 2 28 10 4 36 -4 56 14 48 44 14 88 4 84 14 74 36 90 72 92",  # curled in, and with a loop
+        "26 44 8 40 4 14 30 -2 54 12 50 40 28 68 4 92 30 90 62 98",
     ),
     "3": (
         "6 6 52 4|52 4 22 40|22 40 54 50 50 86 20 100 0 92",
@@ -63,6 +73,10 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
         "24 0 4 58|4 58 70 50|48 36 40 102",
         "6 2 4 50|4 50 44 46|44 20 42 100",
         "2 10 10 50 32 50 50 4|50 4 46 60 38 104",  # as a y
+        "26 0 4 62|4 62 20 46 36 48 34 64 24 104",  # as an h
+        "34 0 14 38 4 70|4 70 26 54 44 60|36 48 24 102",
+        "14 0 2 66 22 64 46 52|44 44 40 74 36 102",  # low, as an L
+        "24 0 2 54|2 54 28 60 52 46|48 10 40 50 22 84 10 96 4 84",  # whose tail curls up
     ),
     "5": (
         "26 4 22 44|22 44 38 48 40 76 22 98 0 90|26 4 68 0",
@@ -71,19 +85,31 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
         "58 0 30 6 16 26 30 44 44 62 34 90 2 96",  # as an S
         "20 8 14 46|14 46 32 40 44 56 38 84 8 98|20 8 74 -8",
         "64 4 24 6|24 6 10 50|10 50 40 50 50 74 28 98 -4 92",
+        "2 70 10 98 22 62 30 4|30 4 76 -4",  # as a root sign
+        "36 2 32 50 24 98 4 94 10 76|36 2 76 -8",
+        "14 6 8 44 34 42 44 64 32 92 4 98|14 6 40 10 66 0",
     ),
-    "6": ("52 0 22 30 6 70 20 98 46 90 48 66 26 60 8 76", "36 0 10 46 6 80 26 100 48 82 40 60 8 74"),
+    "6": (
+        "52 0 22 30 6 70 20 98 46 90 48 66 26 60 8 76",
+        "36 0 10 46 6 80 26 100 48 82 40 60 8 74",
+        "20 0 4 54 6 90 26 100 42 84 30 66 6 78",  # as a b
+        "60 -6 26 26 4 66 14 98 40 92 48 70 30 58 8 74",
+    ),
     "7": (
         "2 10 40 4|40 4 34 44 26 100|6 50 60 46",  # as a t
         "10 6 48 2|48 2 26 100|2 48 62 44",
         "0 16 8 2 46 4|46 4 24 100|6 54 54 48",
         "2 22 4 4 50 6|50 6 30 50 22 104|0 56 58 50",
+        "6 12 22 0 28 10 22 60 22 104|0 54 54 46",  # as a t, hooked
+        "4 16 14 4 28 12 48 2|48 2 28 52 24 100|8 56 54 44",
+        "2 8 30 12 52 -2|52 -2 30 40 10 100",
     ),
     "8": (
         "10 2 8 98|10 2 44 4 44 40 12 46|12 46 54 52 54 92 8 98",  # as a B
         "14 0 10 96|14 2 46 10 36 42 14 48|14 48 52 54 46 94 10 96",
         "56 20 40 2 20 14 28 36 50 64 44 94 20 98 8 80 24 58 52 36 58 18",
         "50 20 36 0 14 14 22 40 42 50 50 72 38 98 12 92 10 70 30 52 50 22",
+        "52 12 30 0 10 14 24 40 46 60 42 92 16 98 4 78 22 52 50 30 64 4",  # left open, up to the right
     ),
     "9": (
         "50 12 28 0 8 16 14 40 36 42 52 16|52 16 50 60 42 90 26 100 12 86 20 72",  # whose tail curls up
@@ -93,6 +119,9 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
         "48 22 34 4 12 12 12 38 32 42 50 22|50 22 36 60 10 100",
         "54 2 28 0 6 16 12 40 34 40 54 2|54 2 46 60 34 104",
         "10 100 14 50 16 8 40 0 54 16 44 40 16 40",  # from the foot
+        "52 14 30 0 8 16 12 38 34 40 52 14|52 14 46 62 30 94 10 98 8 82 28 68 56 62",  # as a g, its tail closed
+        "50 20 30 0 8 18 14 42 38 38 52 12|52 12 44 68 22 100 4 88 18 74 46 72",
+        "46 6 22 0 6 18 16 38 38 32 50 8|50 8 46 60 50 92 66 100",  # on a foot
     ),
 }
 """Ways to write digits in much of Latin America and Europe that MNIST and `hands` hardly have, as in `hands.DIGITS`."""
@@ -128,8 +157,12 @@ class Hand:
         )
 
 
-def field(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Page, str]:
-    """Make a field of digits from `images`, or of strokes of our own: the crop and its digits."""
+def field(images: Images, labels: Labels, rng: np.random.Generator, *, to_judge: bool = False) -> tuple[Page, str]:
+    """Make a field of digits from `images`, or of strokes of our own: the crop and its digits.
+
+    With `to_judge` it is one to measure by: strings of MNIST's digits as they are, and no slashes between and behind
+    digits, which often stand where nobody could tell them from a 1.
+    """
     kind = rng.random()
     if kind < SINGLE:
         return _single(images, labels, rng)
@@ -140,10 +173,17 @@ def field(images: Images, labels: Labels, rng: np.random.Generator) -> tuple[Pag
         return page(ink, [], rng)[0], ""
     count = 1 + int(rng.choice(len(LENGTHS), p=LENGTHS))
     if rng.random() < PLAIN:
-        return plain(images, labels, count, rng)
+        if to_judge:
+            return plain(images, labels, count, rng)
+        gap = GAPS[str(rng.choice(list(LEARNT), p=list(LEARNT.values())))]
+        some = rng.integers(len(images), size=count)
+        digits = images[some]
+        if rng.random() < BENT:
+            digits = np.asarray(255 * augment(digits, rng)[..., 0], np.uint8)
+        return _side_by_side(digits, labels[some], gap, rng)
     form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
     hand = Hand.any(rng)
-    scene = _Scene(images, labels, hand, rng)
+    scene = _Scene(images, labels, hand, rng, slashes=not to_judge)
     value = scene.cells(count, form) if form in {"comb", "boxes"} else scene.line(count)
     ink, print_, body = scene.cropped(form)
     return _taken(ink, print_, body, rng), value
@@ -168,17 +208,21 @@ def plain(
 ) -> tuple[Page, str]:
     """MNIST's own pictures side by side, black on white, `gap` pixels of paper between their ink (any, from to)."""
     chosen = rng.integers(len(images), size=count)
-    low, high = gap or list(GAPS.values())[rng.integers(3)]
-    parts = [_ink_columns(images[i]) for i in chosen]
-    shifts = rng.integers(-2, 3, count)
-    canvas = np.zeros((36, sum(part.shape[1] for part in parts) + count * max(high, 0) + 24), np.uint8)
+    return _side_by_side(images[chosen], labels[chosen], gap or list(GAPS.values())[rng.integers(3)], rng)
+
+
+def _side_by_side(digits: Images, labels: Labels, gap: tuple[int, int], rng: np.random.Generator) -> tuple[Page, str]:
+    low, high = gap
+    parts = [_ink_columns(digit) for digit in digits]
+    shifts = rng.integers(-2, 3, len(digits))
+    canvas = np.zeros((36, sum(part.shape[1] for part in parts) + len(parts) * max(high, 0) + 24), np.uint8)
     x = int(rng.integers(2, 12))
     for part, shift in zip(parts, shifts, strict=True):
         target = canvas[4 + shift : 32 + shift, x : x + part.shape[1]]
         np.maximum(target, part, out=target)
         x += part.shape[1] + int(rng.integers(low, high))
     page = 255 - canvas[:, : x - low + int(rng.integers(2, 12))]
-    return page, "".join(str(labels[i]) for i in chosen)
+    return page, "".join(map(str, labels))
 
 
 def _ink_columns(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -189,8 +233,9 @@ def _ink_columns(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 class _Scene:
     """A strip of paper that is written on from left to right, to be cropped."""
 
-    def __init__(self, images: Images, labels: Labels, hand: Hand, rng: np.random.Generator) -> None:
+    def __init__(self, images: Images, labels: Labels, hand: Hand, rng: np.random.Generator, *, slashes: bool) -> None:
         self._images, self._labels, self._hand, self._rng = images, labels, hand, rng
+        self._slashes = slashes  # whether there may be any
         self._of = [np.flatnonzero(labels == digit) for digit in range(10)]
         self._top = 3 * BODY
         self._base = self._top + BODY
@@ -212,7 +257,7 @@ class _Scene:
         centre = float(rng.uniform(low, high))
         jitter = 0.25 * (high - low) + 0.02
         marks = str(rng.choice(["none", "thousands", "decimals", "between"], p=[0.46, 0.3, 0.1, 0.14]))
-        mark = str(rng.choice(list(".,.,-/' :=")))
+        mark = self._any(list(".,.,-/' :="))
         if rng.random() < 0.08:
             self._sign(str(rng.choice(["#", "$", "*", "=", "-", "+", "x", "£"])), centre + 0.15)
         for index, digit in enumerate(value):
@@ -242,7 +287,7 @@ class _Scene:
         pitch = BODY * float(rng.uniform(0.75, 1.0) if rng.random() < 0.35 else rng.uniform(1.0, 2.1))
         pitch = max(pitch, 0.5 * BODY * self._hand.aspect + 3 * self._hand.half)
         apart = float(rng.uniform(0.08, 0.5)) * BODY if form == "boxes" else 0.0
-        crossed = str(rng.choice(["", "x", "x", "-", "/", "~"]))
+        crossed = self._any(["", "x", "x", "-", "/", "~"])
         off = float(rng.normal(0, 0.06)) * pitch
         for index in range(count + unused):
             left = self._start + index * (pitch + apart)
@@ -415,6 +460,9 @@ class _Scene:
         lift = float(rng.uniform(0.25, 0.6)) * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
         self._put(glyph, self._x + (gap + 0.03) * BODY + hand.half, lift=lift)
 
+    def _any(self, marks: Sequence[str]) -> str:
+        return str(self._rng.choice([mark for mark in marks if self._slashes or mark != "/"]))
+
     def _sign(self, name: str, gap: float) -> None:
         glyph = self._drawn(_sign(name, self._rng), float(self._rng.uniform(0.7, 1.1)))
         lift = 0.3 * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
@@ -424,7 +472,7 @@ class _Scene:
     def _ending(self) -> None:
         """What people put after a sum: a stop, a dash, two lines, a flourish."""
         rng = self._rng
-        for mark in str(rng.choice([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"])):
+        for mark in self._any([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"]):
             if mark in ".,":
                 self._mark(mark)
             else:

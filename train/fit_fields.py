@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from train.mnist import Mnist
 
-EPOCHS = 14
-FIELDS_MADE = 160_000  # to train on
+EPOCHS = 10
+FIELDS_MADE = 240_000  # to train on
 DIFFER = 0.02  # share of whole lines that the export may read otherwise, at one look: the doubtful ones
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from watcher.normalise import Page
 
 SLICE = 250  # fields that one task makes
-SOURCES = ("fields.py", "hands.py", "lines.py", "nothing.py", "render.py")
+SOURCES = ("augmentation.py", "fields.py", "hands.py", "lines.py", "nothing.py", "render.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,17 @@ class Task:
     labels: Labels
     seed: tuple[int, ...]
     count: int
+    to_judge: bool = False  # see `train.fields.field`
 
 
-def pool(images: Images, labels: Labels, seed: int, count: int) -> Lines:
+def pool(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bool = False) -> Lines:
     """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
-    path = _cached(images, seed, count)
+    path = _cached(images, f"{seed} {count} {to_judge}")
     if path.is_file():
         with np.load(path) as kept:
             planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
             return Lines(tuple(planes), tuple(kept["values"].tolist()))
-    lines = _made(images, labels, seed, count)
+    lines = _made(images, labels, seed, count, to_judge=to_judge)
     _keep(path, lines)
     return lines
 
@@ -73,7 +74,9 @@ def make_slice(task: Task) -> Lines:
     cv2.setNumThreads(1)  # there is a process for each processor
     planes, values = [], []
     for index in range(task.count):
-        page, value = field(task.images, task.labels, np.random.default_rng([*task.seed, index]))
+        page, value = field(
+            task.images, task.labels, np.random.default_rng([*task.seed, index]), to_judge=task.to_judge
+        )
         plane = line_of(page)
         if plane is not None and long_enough(plane.shape[1], value):
             planes.append(plane)
@@ -93,8 +96,9 @@ def long_enough(width: int, value: str) -> bool:
     return len(value) + alike <= 2 * (width // 4)
 
 
-def _made(images: Images, labels: Labels, seed: int, count: int) -> Lines:
-    tasks = [Task(images, labels, (seed, start), min(SLICE, count - start)) for start in range(0, count, SLICE)]
+def _made(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bool) -> Lines:
+    starts = range(0, count, SLICE)
+    tasks = [Task(images, labels, (seed, start), min(SLICE, count - start), to_judge) for start in starts]
     context = multiprocessing.get_context("spawn")  # since TensorFlow has threads by now
     with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as workers:
         parts: Sequence[Lines] = list(
@@ -105,9 +109,9 @@ def _made(images: Images, labels: Labels, seed: int, count: int) -> Lines:
     )
 
 
-def _cached(images: Images, seed: int, count: int) -> Path:
+def _cached(images: Images, what: str) -> Path:
     """Where the fields are kept: named by all they depend on, the code included."""
-    key = hashlib.sha256(f"{line.VERSION} {seed} {count}".encode())
+    key = hashlib.sha256(f"{line.VERSION} {what}".encode())
     key.update(images.tobytes())
     for source in SOURCES:
         key.update((Path(__file__).parent / source).read_bytes())

@@ -4,6 +4,9 @@ MNIST as it is would promise too much for real paper, and paper as bad as we can
 the promise has to hold on both, each by itself. On worn paper, though, with its neighbours, ruled lines, faint pens and
 things that are no digits, some crops cannot be read by anybody: less than `FLOOR` is not asked of it.
 
+A digit that may be none is never accepted (`HARDLY_NONE`), but how many of those come, no calibration knows. So the
+promise has to hold without the help of that rule: of what it bars only the wrong is counted.
+
 Worn paper gets each image once, so that the crops are independent and the binomial test is exact for other writings.
 Of clean scans a small error takes more to show than there are images: they get each several times. Scans of one writing
 nearly always go the same way, so what is promised of them is promised for new scans of these writings; what they show
@@ -26,7 +29,7 @@ from train.recipes import RECIPES
 from train.scans import scan_slice
 from watcher.calibration import Calibration
 from watcher.model import SERVES
-from watcher.reading import rank
+from watcher.reading import HARDLY_NONE, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +53,7 @@ class Tried(NamedTuple):
     floor: float  # the least error that is asked of them
     scores: Scores
     right: Right
+    barred: Right  # never accepted, whatever their score
     writings: int = 0  # of which they are several scans each
 
 
@@ -80,30 +84,37 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     tried = []
     for samples, on, floor, writings in kinds:
         probabilities = export.predict(folder / SERVES, as_inputs(samples.images))
-        scores, right = judged(probabilities, entry["classes"], samples.classes)
-        tried.append(Tried(on, floor, scores, right, writings))
+        tried.append(Tried(on, floor, *judged(probabilities, entry["classes"], samples.classes), writings))
     entry["calibration"]["digit"] = digit = made_of(tried)
     card.write(folder / card.NAME, entry)
     draw(folder, "digit", digit, tried)
     return entry
 
 
-def judged(probabilities: export.Probabilities, classes: Sequence[str], labels: Labels) -> tuple[Scores, Right]:
-    """The raw score of each reading as the watcher takes it, and whether it is right: (n,) each.
+def judged(probabilities: export.Probabilities, classes: Sequence[str], labels: Labels) -> tuple[Scores, Right, Right]:
+    """The raw score of each reading as the watcher takes it, whether it is right, and whether it is barred: (n,) each.
 
     Where nothing is to be read, whatever is read is wrong.
     """
-    scores, right = np.zeros(len(labels)), np.zeros(len(labels), np.bool_)
+    scores = np.zeros(len(labels))
+    right, barred = np.zeros(len(labels), np.bool_), np.zeros(len(labels), np.bool_)
     for index, (row, label) in enumerate(zip(probabilities.tolist(), labels.tolist(), strict=True)):
-        ranked, _, scores[index] = rank(row, classes)
-        right[index] = ranked[0][0] == str(label)
-    return scores, right
+        ranked, none, scores[index] = rank(row, classes)
+        right[index], barred[index] = ranked[0][0] == str(label), none > HARDLY_NONE
+    return scores, right, barred
 
 
 def made_of(tried: Sequence[Tried]) -> dict[str, Any]:
-    """A calibration as the card holds it."""
+    """A calibration as the card holds it.
+
+    The map is fitted on all; the thresholds are counted on what may be accepted, with all that is wrong. Of what is
+    accepted in the end at most as large a share is wrong: without the barred, each of them wrong, it only falls.
+    """
     scores, right = np.concatenate([one.scores for one in tried]), np.concatenate([one.right for one in tried])
-    trials = [calibration.trial(one.on, one.scores, one.right, one.floor, one.writings) for one in tried]
+    trials = []
+    for one in tried:
+        counted = ~(one.barred & one.right)
+        trials.append(calibration.trial(one.on, one.scores[counted], one.right[counted], one.floor, one.writings))
     return {"map": calibration.platt(scores, right), "trials": trials}
 
 
@@ -112,8 +123,7 @@ def draw(folder: Path, kind: str, entry: dict[str, Any], tried: Sequence[Tried])
     read = Calibration.of(entry)
     lines = {}
     for one in tried:
-        confidence = np.array([read.probability(score) for score in one.scores.tolist()])
-        lines[one.on] = confidence, one.right
+        lines[one.on] = np.array([read.probability(score) for score in one.scores.tolist()]), one.right
     plots.save(plots.reliability(lines, f"Confidence and accuracy · {kind}"), folder / f"reliability-{kind}.png")
     marks = {
         on: {rate: calibration.accepted_at(*line, read.threshold(rate)) for rate in SHOWN_RATES}

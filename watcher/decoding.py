@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLANK = 10  # the class that is no digit
-PENALTY = 2.0  # taken off the log-probability of a blank
+PENALTY = 1.5  # taken off the log-probability of a blank
 BEAM = 12  # values kept at each step
 LEAST = 1e-4  # less likely digits are not followed up
 SWAPS = 30  # runners-up that are tried in the place of a digit

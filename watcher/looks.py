@@ -1,4 +1,4 @@
-"""Several looks at one line of writing: at a few widths and, where it stays doubtful, at each digit that stands alone.
+"""Several looks at one line of writing: narrower, wider, slanted and, where it stays doubtful, digit by digit.
 
 The networks are handed in; else this is pure.
 """
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from watcher.model import Network
     from watcher.plane import Labels, Mask
 
-WIDTHS: Final = (0.85, 1.18)
-"""Times its own, besides that: a reading that a little more or less width changes is not to be relied on."""
+WAYS: Final = ((0.85, 0.18), (1.18, -0.18)), ((0.85, -0.18), (1.18, 0.18))
+"""Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on.
+
+The second pair is for what the first leaves in doubt.
+"""
+SURE = 0.9  # of the likeliest value, for no more looks
 SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
@@ -44,19 +48,24 @@ def look(
 
     Returns the (steps, 11) probabilities at the line's own width and the values found, the likeliest first.
     """
-    steps = [read_line(image)]
-    if least and sum(math.exp(one.score) for one in candidates(steps[0]) if len(one.value) >= least) < SEVERAL:
-        return steps[0], []
-    steps += [read_line(_stretched(image, share)) for share in WIDTHS]
-    if not least:  # else it would make two digits of one with a foot
-        steps = [penalised(each) for each in steps]
-    found = agreed([candidates(each) for each in steps])
+    steps = read_line(image)
+    if least and sum(math.exp(one.score) for one in candidates(steps) if len(one.value) >= least) < SEVERAL:
+        return steps, []
+    # A penalty would make two digits of one with a foot, where there may be one only.
+    weigh = (lambda each: each) if least else penalised
+    steps = weigh(steps)
+    readings = [candidates(steps)]
+    for ways in WAYS:
+        readings += [candidates(weigh(read_line(_otherwise(image, *way)))) for way in ways]
+        found = agreed(readings)
+        if found[0].score > math.log(SURE):
+            break
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return steps[0], found
+    return steps, found
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
@@ -133,7 +142,9 @@ def _any(mask: Mask, x: Labels, w: Labels, y: Labels) -> NDArray[np.bool_]:
     return np.array([mask[max(0, top) : top + 3, left:right].any() for left, right, top in windows], np.bool_)
 
 
-def _stretched(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    width = max(8, round(image.shape[1] * share))
-    matrix = np.array([[width / image.shape[1], 0, 0], [0, 1, 0]], np.float32)
+def _otherwise(image: NDArray[np.float32], share: float, slant: float) -> NDArray[np.float32]:
+    """The line with `share` of its width, its lower end moved to the right by `slant` of its height."""
+    aside = abs(slant) * HEIGHT
+    width = max(8, round(image.shape[1] * share + aside))
+    matrix = np.array([[share, slant, max(0, -slant) * (HEIGHT - 1)], [0, 1, 0]], np.float32)
     return np.asarray(cv2.warpAffine(image, matrix, (width, HEIGHT), flags=cv2.INTER_LINEAR), np.float32)
