@@ -64,6 +64,24 @@ def test_each_is_delivered_while_the_next_is_read(tmp_path: Path) -> None:
         assert claims.undecided() == claims.decided() == []
 
 
+def test_what_is_decided_and_hindered_is_told_once_it_is_delivered(tmp_path: Path) -> None:
+    """Where something stands in a delivery's way it is counted when it is published after all, and not before."""
+    with belt(tmp_path) as (moving, claims):
+        first = claims.undecided()[0]
+        obstacle = tmp_path / "outbox" / first.id / "in the way"
+        obstacle.mkdir(parents=True)
+        moving.put(first)
+        with pytest.raises(OSError, match="not empty"):
+            moving.clear()
+        assert claims.decided() == [first]
+        assert moving.service.state.deliveries == 0
+        obstacle.rmdir()
+        moving.finish(first)
+        assert claims.decided() == []
+        assert (moving.service.state.deliveries, moving.service.state.scans) == (1, 1)
+        assert sum(moving.service.state.rows.values()) == 1
+
+
 def test_where_one_is_hindered_all_that_are_read_come_again(tmp_path: Path) -> None:
     """What went wrong is raised by the next `put`; nothing of it is delivered, and the claims can be put on again."""
     with belt(tmp_path) as (moving, claims):

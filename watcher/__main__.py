@@ -97,7 +97,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress, courier, suppress(Stopped):
                 belt = Belt(workers, outbox, courier, service, progress.done)
-                for batch in inbox.batches(outbox.finish, turn, arguments.once, belt.clear):
+                for batch in inbox.batches(belt.finish, turn, arguments.once, belt.clear):
                     try:
                         belt.put(batch)
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again

@@ -39,6 +39,7 @@ class Belt:
         self.workers, self.outbox, self.courier, self.service = workers, outbox, courier, service
         self.done = done  # told how many more scans are read, and how many that are on their way are not
         self._reading: deque[tuple[Batch, Work, Stopwatch]] = deque()
+        self._untold: dict[str, tuple[list[Row], Stopwatch]] = {}  # sent off, by batch, and not known to be delivered
 
     def put(self, batch: Batch) -> None:
         """Have a batch read, and send off the one before it. Raises as `Workers.finish` and `Courier.send`."""
@@ -56,13 +57,22 @@ class Belt:
             self._send_off(but=0)
         self.courier.wait()
 
+    def finish(self, batch: Batch) -> None:
+        """Publish a batch that was decided before something hindered it; raises as `Outbox.finish`."""
+        self.outbox.finish(batch)
+        if batch.id in self._untold:  # else another watcher decided it, before this one began
+            _, clock = self._untold[batch.id]
+            clock.lap("deliver")
+            self._tell(batch)
+
     def _send_off(self, but: int) -> None:
         """Send what is read to the outbox, until no more than so many batches are left to be read."""
         while len(self._reading) > but:
             batch, work, clock = self._reading[0]
             rows = self.workers.finish(work, self.done)
             clock.lap("read")
-            self.courier.send(partial(self._deliver, batch, rows, clock), partial(self._tell, batch, rows, clock))
+            self._untold[batch.id] = rows, clock
+            self.courier.send(partial(self._deliver, batch, rows, clock), partial(self._tell, batch))
             self._reading.popleft()
 
     @contextmanager
@@ -79,7 +89,8 @@ class Belt:
         self.outbox.deliver(batch, rows, self.workers.model)
         clock.lap("deliver")
 
-    def _tell(self, batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
+    def _tell(self, batch: Batch) -> None:
+        rows, clock = self._untold.pop(batch.id)
         self.service.delivered(batch, rows, clock.seconds, clock.end)
         words = summary(rows)
         log.info("%s: %s, in %.1f s", batch.id, words, clock.total, extra=_fields(batch.id, rows, clock))
