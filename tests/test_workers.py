@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from conftest import ROOT, crop
 from PIL import Image
 
 from watcher.config import Limits, Settings
+from watcher.errors import DigitdropError
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
 from watcher.workers import SHEET_LIMIT, Workers, _split
 
@@ -58,6 +61,27 @@ def test_rows_that_are_too_much_to_send(tmp_path: Path) -> None:
         ("many.tif", "failed", "too_large")
     ]
     assert rows[0].reading.value
+
+
+def test_a_model_that_is_changed_while_it_is_in_use(tmp_path: Path) -> None:
+    """A worker that comes with other thresholds ends the watcher, to be started again; half a model is waited for."""
+    model = shutil.copytree(ROOT / "model", tmp_path / "model")
+    (tmp_path / "a.png").write_bytes(crop())
+    jobs = [Job(str(tmp_path / "a.png"), "a.png")]
+    network, card = (model / "digits.tflite").read_bytes(), json.loads((model / "card.json").read_text())
+    with Workers(Settings(model=model, workers=1)) as workers:
+        (model / "digits.tflite").write_bytes(b"half of another")
+        workers.workers[0].process.kill()
+        with pytest.raises(OSError, match=r"digits\.tflite has SHA-256"):
+            workers.read(jobs, None)
+        (model / "digits.tflite").write_bytes(network)
+        assert len(workers.read(jobs, None)) == 1
+        card["calibration"]["digit"]["map"][0][0] -= 1
+        (model / "card.json").write_text(json.dumps(card))
+        workers.workers[0].process.kill()
+        with pytest.raises(DigitdropError, match=r"model was changed while it is in use") as caught:
+            workers.read(jobs, None)
+        assert caught.value.exit_code == 1  # systemd starts it again
 
 
 def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,11 @@ class Card:
         """What can be read."""
         return ("digit",) if self.field is None else ("digit", "field")
 
+    @property
+    def fingerprint(self) -> str:
+        """The same for cards that say the same."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
     def calibration(self, kind: Kind) -> Calibration:
         """How values of a kind are judged."""
         found = self.digit if kind == "digit" else self.field

@@ -54,9 +54,10 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker is warm, and serves this network; what cannot be promised with it, in words."""
+    """A worker is warm, and serves this network by this card; what cannot be promised with it, in words."""
 
     model: str
+    card: str  # a fingerprint of all that it says
     doubts: tuple[str, ...] = ()
 
 

@@ -47,7 +47,7 @@ def main(channel: int, note: int, parent: int) -> None:
     except DigitdropError as error:
         connection.send(error)
         return
-    connection.send(Ready(reader.card.name, reader.doubts))
+    connection.send(Ready(reader.card.name, reader.card.fingerprint, reader.doubts))
     if settings.thumbnails != "none" or settings.contact_sheet:
         _ = reader.painter  # before the first scan comes, which has to settle anyway
 

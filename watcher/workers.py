@@ -152,6 +152,7 @@ class Workers:
         self._busy: dict[Worker, tuple[Work, Slice | Drawing]] = {}
         self._stop_at = inf  # once told to stop
         self.model = ""  # the network that they serve
+        self._card = ""  # and the fingerprint of its card
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
 
     def __enter__(self) -> Workers:
@@ -264,10 +265,17 @@ class Workers:
             else:
                 if (words := worker.words()) and worker.model:
                     log.info("a worker: %s", words)
+            if isinstance(answer, DigitdropError) and self.model:  # what served once will serve again
+                self._remove(worker)
+                raise OSError(errno.EAGAIN, str(answer), "workers")
             if isinstance(answer, (OSError, DigitdropError)):
                 raise answer
             if isinstance(answer, Ready):
                 worker.model, worker.doubts = answer.model, answer.doubts
+                self._card = self._card or answer.card
+                if answer.card != self._card:  # rows of two networks, or of two thresholds, are not for one delivery
+                    path = self.settings.model
+                    raise DigitdropError(f"model: {path} was changed while it is in use; started again, the new one is")
             elif worker in self._busy:
                 answers.append((worker, answer))
         return answers
