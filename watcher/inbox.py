@@ -74,7 +74,7 @@ class Inbox:
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
-        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was first seen, monotonic seconds
+        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was last seen to change, monotonic seconds
         self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 

@@ -42,7 +42,7 @@ class Metrics:
         self.deliveries = Counter("digitdrop_deliveries", "Deliveries published.", registry=registry)
         self.latency = Histogram(
             "digitdrop_latency_seconds",
-            "Time of a scan from when it was first seen to its delivery.",
+            "Time of a scan from when it was last seen to change to its delivery.",
             buckets=SECONDS,
             registry=registry,
         )

@@ -50,7 +50,7 @@ class State:
     inbox: str = ""
     outbox: str = ""
     waiting: int = 0  # scans in the inbox
-    oldest: float = 0.0  # seconds since the first of them was seen
+    oldest: float = 0.0  # seconds since the first of them was last changed
     in_flight: int = 0  # scans claimed and not yet delivered
     held: dict[str, int] = field(default_factory=dict)  # scans that are not taken yet, by reason
     other: int = 0  # files whose names are not a scan's
@@ -222,7 +222,7 @@ class Progress:
             self._bar.close()
 
     def done(self, scans: int, left: int) -> None:
-        """Count scans that were read; `left` are those of their batch that are not yet."""
+        """Count scans that were read; `left` are those on their way that are not yet."""
         if self._bar is None and self.inbox.backlog and sys.stderr.isatty():
             self._bar = tqdm(total=0, unit=" scans", leave=False, dynamic_ncols=True)
         if self._bar is None:
