@@ -33,7 +33,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
-LONGEST = 3000  # bytes of a path: behind the folders that claims, stages and deliveries put before it, it still fits
+LONGEST = 3000  # bytes of a path, escaped: behind the folders that claims and deliveries put before it, it still fits
 # What hinders one file and not the others: it stays where it is, and the rest goes on.
 ONLY_ITS_OWN = {
     errno.EACCES: UNREADABLE,
@@ -74,7 +74,7 @@ class Inbox:
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
-        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans was last seen to change, monotonic seconds
+        self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans last changed, monotonic seconds
         self.looked = False  # the folder was scanned at least once
         self._took = 0.0  # seconds that the last scan took
 
@@ -184,7 +184,7 @@ class Inbox:
         made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
-            if len(os.fsencode(name)) > LONGEST:
+            if len(escape(name).encode()) > LONGEST:
                 self._hold(name, ONLY_ITS_OWN[errno.ENAMETOOLONG])
                 continue
             try:

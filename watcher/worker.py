@@ -85,6 +85,7 @@ def main(channel: int, note: int, parent: int) -> None:
         index = IDLE
         at(SEVERAL, seconds=0)  # until it is sent: a slice whose rows end the worker must not come again as it is
         _send(connection, answer)
+        del answer  # with all its tiles: the next slice needs the memory
         at(IDLE, seconds=0)
 
 
