@@ -476,8 +476,10 @@ def test_the_default_recipe_fits(
     assert read.classes == (*"0123456789", "none")
     clean, worn = read.digit.trials
     assert (clean.floor, worn.floor) == (0.0, shipped.FLOOR)
-    assert clean.size > 0.9 * shipped.SCANS * 20
-    assert worn.size > 0.7 * shipped.WORN * 20
+    for trial, least in ((clean, 0.9 * shipped.SCANS * 20), (worn, 0.7 * shipped.WORN * 20)):
+        made = int(trial.on.split()[0])
+        assert made > least
+        assert 0 < trial.size <= made  # those that may be none, and are read right, are not counted
     assert list((tmp_path / "cache" / "digitdrop" / "rendered").glob("*.npz"))
     assert (out / "own" / "notes.txt").read_text() == "kept"
     lines = capfd.readouterr().out.splitlines()

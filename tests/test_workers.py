@@ -22,7 +22,7 @@ from watcher.workers import SHEET_LIMIT, Workers, _split
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES, MEMORY = 1_700, 900_000_000
+PAGES, MEMORY = 700, 660_000_000
 FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
