@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from multiprocessing import Pipe
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,12 +18,13 @@ from PIL import Image
 from watcher.config import Limits, Settings
 from watcher.errors import DigitdropError
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
+from watcher.worker import _send
 from watcher.workers import SHEET_LIMIT, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES, MEMORY = 700, 660_000_000
+PAGES, MEMORY = 2_200, 900_000_000  # the tiles of the pages alone are a third of it, and packed two
 FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
@@ -61,6 +63,19 @@ def test_rows_that_are_too_much_to_send(tmp_path: Path) -> None:
         ("many.tif", "failed", "too_large")
     ]
     assert rows[0].reading.value
+
+
+def test_an_answer_that_is_too_much_to_pack() -> None:
+    """Where there is no memory to send rows, that is sent."""
+
+    class Rows:
+        def __reduce__(self) -> str:
+            raise MemoryError
+
+    ours, theirs = Pipe()
+    _send(theirs, [Rows()])
+    answer = ours.recv()
+    assert (answer.index, answer.fault.reason) == (SEVERAL, "too_large")
 
 
 def test_a_model_that_is_changed_while_it_is_in_use(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ class Workers:
                 self._card = self._card or answer.card
                 if answer.card != self._card:  # rows of two networks, or of two thresholds, are not for one delivery
                     path = self.settings.model
-                    raise DigitdropError(f"model: {path} was changed while it is in use; started again, the new one is")
+                    raise DigitdropError(f"model: {path} was changed while it is in use; start again with the new one")
             elif worker in self._busy:
                 answers.append((worker, answer))
         return answers
