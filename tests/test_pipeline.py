@@ -426,9 +426,13 @@ def test_thumbnail_names_of_similar_scans() -> None:
         "\\xff.png",
         "d/a.png",
         "d~a.png",
+        "../a.png",
+        "../../a.png",
+        "...d/a.png",
     ]
     names = [thumbnail_name(scan, page) for scan in scans for page in (1, 2, 3)]
     assert len(set(names)) == len(names)
+    assert not any(".." in name.split("/") for name in names)
 
 
 @pytest.mark.parametrize("length", range(240, 256))

@@ -249,10 +249,10 @@ def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, in
 
 def thumbnail_name(name: str, page: int) -> str:
     """Where the picture of a page lies in a folder of them: printable, unlike any other, short enough to be a file."""
-    *folders, file = [part for part in name.split("/") if part not in {"", ".", ".."}]
+    *folders, file = [part for part in name.split("/") if part not in {"", "."}]
     tail = f".{page}.png" if page > 1 else ".png"
-    # A folder called like another scan's thumbnail must not stand in its way.
-    kept = [_fit(part, ".d" if part.endswith((".png", ".d")) else "") for part in folders]
+    # A folder called like another scan's thumbnail must not stand in its way, nor may one lead out of theirs.
+    kept = [_fit(part, ".d" if part == ".." or part.endswith((".png", ".d")) else "") for part in folders]
     return "/".join([*kept, _fit(file, tail)])
 
 
