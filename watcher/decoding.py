@@ -51,32 +51,33 @@ def penalised(steps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:
     """The likeliest values of (steps, 11) probabilities, the likeliest first, by prefix beam search (Graves 2012)."""
-    # Of each value so far: how likely with a blank at the end, and how likely with its last digit there.
-    values: dict[str, tuple[float, float]] = {"": (1.0, 0.0)}
+    # Of each value so far: its last digit, how likely it is with a blank at the end, and with that digit there.
+    kept = [("", BLANK, 1.0, 0.0)]
     scale = 0.0  # log of what was taken out, lest the numbers vanish
     for step in steps.astype(np.float64).tolist():
         blank = step[BLANK]
+        stays = [(value, last, (b + d) * blank, d * step[last]) for value, last, b, d in kept]
         if blank > SURE:
-            values = {
-                value: ((b + d) * blank, d * step[int(value[-1])] if value else 0.0) for value, (b, d) in values.items()
-            }
+            kept = stays
             continue
-        likely = [(str(digit), p) for digit, p in enumerate(step[:BLANK]) if p > LEAST]
-        grown: dict[str, tuple[float, float]] = {}
-        for value, (b, d) in values.items():
-            last = value[-1:]
-            stays = d * step[int(last)] if last else 0.0
-            with_blank, with_digit = grown.get(value, (0.0, 0.0))
-            grown[value] = with_blank + (b + d) * blank, with_digit + stays
+        likely = [(digit, p) for digit, p in enumerate(step[:BLANK]) if p > LEAST]
+        grown = {one[0]: one for one in stays}
+        # Less than any of a full beam has does not come into it: a value that is not there grows in one way only.
+        least = min(b + d for _, _, b, d in stays) if len(stays) == beam else 0.0
+        for value, last, b, d in kept:
             for digit, p in likely:
-                longer = value + digit
-                with_blank, with_digit = grown.get(longer, (0.0, 0.0))
-                grown[longer] = with_blank, with_digit + (b if digit == last else b + d) * p
-        best = sorted(grown.items(), key=lambda item: -sum(item[1]))[:beam]
-        top = sum(best[0][1])
+                more = (b if digit == last else b + d) * p
+                longer = value + str(digit)
+                if longer in grown:
+                    _, _, with_blank, with_digit = grown[longer]
+                    grown[longer] = longer, digit, with_blank, with_digit + more
+                elif more >= least:
+                    grown[longer] = longer, digit, 0.0, more
+        best = sorted(grown.values(), key=lambda one: -(one[2] + one[3]))[:beam]
+        top = best[0][2] + best[0][3]
         scale += math.log(top)
-        values = {value: (b / top, d / top) for value, (b, d) in best}
-    found = [Candidate(value, math.log(b + d) + scale) for value, (b, d) in values.items() if b + d > 0]
+        kept = [(value, last, b / top, d / top) for value, last, b, d in best]
+    found = [Candidate(value, math.log(b + d) + scale) for value, _, b, d in kept if b + d > 0]
     return sorted(found, key=lambda candidate: -candidate.score)
 
 
@@ -89,25 +90,25 @@ def spots(steps: NDArray[np.float32], value: str) -> list[Spot]:
     logs = np.log(np.maximum(steps.astype(np.float64), 1e-30))[:, states]
     count = len(states)
     # A blank between two digits may be left out unless they are alike.
-    skips = np.zeros(count, np.bool_)
-    skips[3::2] = states[3::2] != states[1:-2:2]
-    score = np.full(count, -np.inf)
-    score[:2] = logs[0, :2]
-    came = np.zeros(logs.shape, np.int8)
+    skips = np.full(count, -np.inf)
+    skips[3::2][states[3::2] != states[1:-2:2]] = 0
+    score = np.full((len(logs), count + 2), -np.inf)  # two more states on the left, where nothing comes from
+    score[0, 2:4] = logs[0, :2]
     for t in range(1, len(logs)):
-        ways = np.full((3, count), -np.inf)
-        ways[0] = score
-        ways[1, 1:] = score[:-1]
-        ways[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
-        came[t] = ways.argmax(axis=0)
-        score = ways.max(axis=0) + logs[t]
-    state = count - 1 if score[-1] > score[-2] else count - 2
-    if not np.isfinite(score[state]):
+        before = score[t - 1]
+        likeliest = np.maximum(np.maximum(before[2:], before[1:-1]), before[:-2] + skips)
+        np.add(likeliest, logs[t], out=score[t, 2:])
+    state = count - 1 if score[-1, -1] > score[-1, -2] else count - 2
+    if not np.isfinite(score[-1, 2 + state]):
         return []
     path = np.zeros(len(logs), np.int64)
-    for t in range(len(logs) - 1, -1, -1):
+    for t in range(len(logs) - 1, 0, -1):
         path[t] = state
-        state -= int(came[t, state])
+        skipped, moved, stayed = score[t - 1, state : state + 3].tolist()
+        skipped += skips[state]
+        if max(moved, skipped) > stayed:
+            state -= 1 if moved >= skipped else 2
+    path[0] = state
     found = []
     for number, digit in enumerate(states[1::2]):
         here = np.flatnonzero(path == 2 * number + 1)

@@ -6,6 +6,7 @@ The networks are handed in; else this is pure.
 from __future__ import annotations
 
 import math
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -75,8 +76,10 @@ def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
     """
     scores = [{one.value: one.score for one in found} for found in readings]
     values = dict.fromkeys(value for found in scores for value in found)
-    mean = {value: float(np.mean([found.get(value, min(found.values())) for found in scores])) for value in values}
-    return sorted((Candidate(value, score) for value, score in mean.items()), key=lambda one: -one.score)
+    least = [min(found.values()) for found in scores]
+    total = {value: sum(map(dict.get, scores, repeat(value), least)) for value in values}
+    mean = [Candidate(value, score / len(scores)) for value, score in total.items()]
+    return sorted(mean, key=lambda one: -one.score)
 
 
 def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Candidate]:
