@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from watcher.decoding import BLANK, Candidate, penalised
 from watcher.line import HEIGHT
 from watcher.looks import MISCUT, WAYS, agreed, checked, likelihood, look, standing_alone
 from watcher.model import load, load_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Plane = NDArray[np.float32]
 MODEL = Path(__file__).parent.parent / "model"
@@ -125,12 +129,12 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
     for sure, ways in ((0.99, WAYS[:1]), (0.6, WAYS)):
         widths: list[int] = []
 
-        def read_line(plane: Plane, sure: float = sure, widths: list[int] = widths) -> Plane:
-            widths.append(plane.shape[1])
-            return said("0740", sure)
+        def read_lines(planes: Sequence[Plane], sure: float = sure, widths: list[int] = widths) -> list[Plane]:
+            widths += [plane.shape[1] for plane in planes]
+            return [said("0740", sure) for _ in planes]
 
         line = image(drawn())
-        steps, found = look(line, read_line, read_digits)
+        steps, found = look(line, read_lines, read_digits)
         assert found[0].value == "0740"
         assert np.array_equal(steps, penalised(said("0740", sure)))
         expected = [(1, 0), *itertools.chain(*ways)]
@@ -147,12 +151,12 @@ def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) 
     """Where several digits are asked for and the first look hardly finds them, nothing more is read, nor found."""
     widths: list[int] = []
 
-    def read_line(plane: Plane) -> Plane:
-        widths.append(plane.shape[1])
-        return said(value, sure)
+    def read_lines(planes: Sequence[Plane]) -> list[Plane]:
+        widths.extend(plane.shape[1] for plane in planes)
+        return [said(value, sure) for _ in planes]
 
     line = image(drawn())
-    steps, found = look(line, read_line, lambda images: images[:0], least=2)
+    steps, found = look(line, read_lines, lambda images: images[:0], least=2)
     assert bool(found) == (len(value) > 1)
     if found:
         assert np.array_equal(steps, said(value, sure))  # no penalty on blanks: a foot would become a digit
@@ -163,6 +167,6 @@ def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) 
 def test_the_networks_that_ship_read_a_line() -> None:
     """The networks that ship read drawn figures."""
     card, read_digits = load(MODEL)
-    read_line = load_fields(card)
-    assert read_line is not None
-    assert look(image(drawn()), read_line, read_digits)[1][0].value == "0740"
+    read_lines = load_fields(card)
+    assert read_lines is not None
+    assert look(image(drawn()), read_lines, read_digits)[1][0].value == "0740"

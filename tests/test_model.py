@@ -93,9 +93,10 @@ def test_a_line_is_read_step_by_step() -> None:
     """A line of any width gives two steps for each four pixels, each a distribution."""
     read = load_fields(read_card(MODEL))
     assert read is not None
-    for width in (8, 30, 301):
-        said = read(np.zeros((32, width), np.float32))
-        assert said.shape == (2 * -(-width // 4), 11)
+    widths = 8, 301, 30
+    together = read([np.zeros((32, width), np.float32) for width in widths])
+    for width, said in zip(widths, together, strict=True):
+        assert said.shape == read([np.zeros((32, width), np.float32)])[0].shape == (2 * -(-width // 4), 11)
         assert said.sum(axis=1) == pytest.approx(1, abs=1e-3)
 
 

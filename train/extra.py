@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
 from watcher.decode import decode
 from watcher.errors import DigitdropError
-from watcher.model import SERVES, as_batch, digit_reader
+from watcher.model import SERVES, digit_reader, read_along
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
 from watcher.tasks import Fault
@@ -140,11 +141,8 @@ class _Fields:
 
     def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         network = network or self._start
-
-        def read_line(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.asarray(network(as_batch(image), training=False)[0], np.float32)
-
-        read = reading_with(read_line, self._read_digits)
+        read_lines = partial(read_along, lambda batch: network(batch, training=False).numpy())
+        read = reading_with(read_lines, self._read_digits)
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from train.mnist import Images, Labels, Mnist
     from watcher.decoding import Candidate
-    from watcher.model import Network
+    from watcher.model import LineReader, Network
 
     Read = Callable[[NDArray[np.uint8]], Candidate]
 
@@ -72,9 +72,9 @@ def reader(fields: Path, digits: Path) -> Read:
     return reading_with(line_reader(fields), digit_reader(digits))
 
 
-def reading_with(read_line: Network, read_digits: Network) -> Read:
+def reading_with(read_lines: LineReader, read_digits: Network) -> Read:
     """What the watcher reads on a line, with these networks."""
-    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
+    return lambda plane: look(as_image(plane), read_lines, read_digits)[1][0]
 
 
 def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -125,7 +125,7 @@ def compare(network: keras.Model, path: Path, lines: Lines, count: int = 200) ->
     same, largest = 0, 0.0
     some = lines.planes[:count]
     for index, plane in enumerate(some):
-        exported = read(as_image(plane))
+        exported = read([as_image(plane)])[0]
         original = network(ctc.batch_of(lines, np.array([index]), None)[0], training=False).numpy()[0]
         same += candidates(original)[0].value == candidates(exported)[0].value
         largest = max(largest, float(np.abs(original - exported).max()))

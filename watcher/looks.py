@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from watcher.model import Network
+    from watcher.model import LineReader, Network
     from watcher.plane import Labels, Mask
 
 WAYS: Final = ((0.85, 0.18), (1.18, -0.18)), ((0.85, -0.18), (1.18, 0.18))
@@ -41,7 +41,7 @@ OVER = 0.5  # of the narrower one's width: parts of one digit overlap so much, f
 
 
 def look(
-    image: NDArray[np.float32], read_line: Network, read_digits: Network, *, least: int = 0
+    image: NDArray[np.float32], read_lines: LineReader, read_digits: Network, *, least: int = 0
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
 
@@ -49,24 +49,27 @@ def look(
 
     Returns the (steps, 11) probabilities at the line's own width and the values found, the likeliest first.
     """
-    steps = read_line(image)
-    if least and sum(math.exp(one.score) for one in candidates(steps) if len(one.value) >= least) < SEVERAL:
-        return steps, []
-    # A penalty would make two digits of one with a foot, where there may be one only.
-    weigh = (lambda each: each) if least else penalised
-    steps = weigh(steps)
-    readings = [candidates(steps)]
-    for ways in WAYS:
-        readings += [candidates(weigh(read_line(_otherwise(image, *way)))) for way in ways]
+    first, second = WAYS
+    if least:
+        said = read_lines([image])
+        if sum(math.exp(one.score) for one in candidates(said[0]) if len(one.value) >= least) < SEVERAL:
+            return said[0], []
+        # No penalty: it would make two digits of one with a foot, where there may be one only.
+        said += read_lines([_otherwise(image, *way) for way in first])
+    else:
+        said = [penalised(steps) for steps in read_lines([image, *(_otherwise(image, *way) for way in first)])]
+    readings = [candidates(steps) for steps in said]
+    found = agreed(readings)
+    if found[0].score <= math.log(SURE):
+        more = read_lines([_otherwise(image, *way) for way in second])
+        readings += [candidates(steps if least else penalised(steps)) for steps in more]
         found = agreed(readings)
-        if found[0].score > math.log(SURE):
-            break
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return steps, found
+    return said[0], found
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:

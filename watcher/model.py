@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from watcher.errors import ModelError
 from watcher.normalise import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from watcher.calibration import Kind
 
     Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    LineReader = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
 
 SERVES = "digits.tflite"
 FIELDS = "fields.tflite"
@@ -134,15 +136,15 @@ def load(model: Path) -> tuple[Card, Network]:
     return card, predict
 
 
-def load_fields(card: Card) -> Network | None:
-    """The function that reads along a line: (HEIGHT, width) in [0, 1] → probabilities (steps, 11).
+def load_fields(card: Card) -> LineReader | None:
+    """The function that reads along lines: (HEIGHT, width) in [0, 1] → probabilities (steps, 11), of each.
 
     None where the model has no network for fields. Raises ModelError.
     """
     if card.field is None or card.field_file is None:
         return None
     read = line_reader(card.field_file)
-    classes = _classes(card.field_file, read, (line.HEIGHT, 64))
+    classes = _classes(card.field_file, lambda lines: read([*lines])[0], (1, line.HEIGHT, 64))
     if classes != BLANK + 1:
         raise ModelError(f"model: {card.field_file} has {classes} outputs, a network for fields has {BLANK + 1}")
     return read
@@ -162,24 +164,25 @@ def digit_reader(file: Path) -> Network:
     return read
 
 
-def line_reader(file: Path) -> Network:
-    """What the field network in a file says, whatever its card may say: (HEIGHT, width) → (steps, 11).
+def line_reader(file: Path) -> LineReader:
+    """What the field network in a file says, whatever its card may say: of each (HEIGHT, width) the (steps, 11).
 
     Raises ModelError where that is no network.
     """
-    raw = _network(file)
-
-    def read(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        # Alone, and as wide as it is: what a line says does not depend on which others it came with.
-        said: NDArray[np.float32] = raw(as_batch(image))[0]
-        return said
-
-    return read
+    return partial(read_along, _network(file))
 
 
-def as_batch(line: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A line's (HEIGHT, width) image as a field network takes it: (1, HEIGHT, width to a multiple of STRIDE, 1)."""
-    return np.pad(line, ((0, 0), (0, -line.shape[1] % STRIDE)))[np.newaxis, :, :, np.newaxis]
+def read_along(network: Network, lines: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """What a field network says along each of some lines, read in one go: three take a third less time than by turns.
+
+    Only the looks at one line go together, so that what a line says does not depend on which others it came with.
+    """
+    widths = [-(-one.shape[1] // STRIDE) * STRIDE for one in lines]
+    batch = np.zeros((len(lines), line.HEIGHT, max(widths), 1), np.float32)
+    for row, one in zip(batch, lines, strict=True):
+        row[:, : one.shape[1], 0] = one
+    said = network(batch)
+    return [steps[: len(steps) * width // batch.shape[2]] for steps, width in zip(said, widths, strict=True)]
 
 
 def _network(file: Path) -> Network:
