@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from watcher.calibration import Kind
+
 
 def field(value: str, pitch: int = 84) -> NDArray[np.uint8]:
-    """A crop of some digits side by side, in pen on paper."""
+    """A crop of some digits, and slashes, side by side, in pen on paper."""
     page = paper(60 + pitch * len(value))
     for index, figure in enumerate(value):
+        if figure == "/":
+            cv2.line(page, (34 + pitch * index, 117), (72 + pitch * index, 15), 40, 7, cv2.LINE_AA)
+            continue
         points = np.array([(34 + pitch * index + 70 * x, 25 + 80 * y) for x, y in STROKES[figure]])
         cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, 7, cv2.LINE_AA, 4)
     return page
@@ -136,23 +141,24 @@ def found(
 ) -> Reading:
     """A reading with a box for its first digit."""
     digits = (Digit(value[:1], confidence, box),)
-    return Reading("accepted", value, confidence, digits, kind="field" if kind == "field" else "digit", score=5.0)
+    as_what: Kind = "field" if kind == "field" else "digit"
+    return Reading("accepted", value, confidence, digits, kind=as_what, score=5.0, likely=confidence)
 
 
 @pytest.mark.parametrize(
     ("digit", "field", "shape", "value", "status"),
     [
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 90), "7", "accepted"),
-        (found("7", 0.99, "digit"), found("71", 0.4), (100, 90), "7", "accepted"),  # a neighbour peeks in
+        (found("7", 0.99, "digit"), found("71", 0.01), (100, 90), "7", "accepted"),  # a neighbour peeks in
         (found("7", 0.99, "digit"), found("71", 0.95), (100, 90), "7", "review"),  # who knows
         (found("7", 0.5, "digit"), found("71", 0.95), (100, 90), "71", "accepted"),
         (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 110), "171", "accepted"),
-        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.3), (100, 110), "7", "review"),
+        (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.01), (100, 110), "7", "review"),
         (found("1", 0.85, "digit", (30, 10, 20, 80)), found("11", 0.63), (140, 90), "1", "review"),  # too high for two
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),
-        (found("7", 0.99, "digit"), replace(found("7", 0.9), status="review"), (100, 300), "7", "review"),
+        (found("7", 0.99, "digit"), found("7", 0.4), (100, 300), "7", "review"),
         (
             found("7", 0.99, "digit"),
             Reading("review", kind="field"),
@@ -168,8 +174,25 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
     assert (reading.value, reading.status) == (value, status)
 
 
+def test_no_calibration_changes_what_is_counted(tmp_path: Path) -> None:
+    """Whatever the thresholds and maps, the same values are there to be judged, by the same scores."""
+    pages = [
+        np.pad(field(value), ((0, 0), (0, pad)), mode="edge") for value in ("7", "73", "1", "3") for pad in (0, 90)
+    ]
+    jobs = dropped(tmp_path, **{f"{index}_png": png(page) for index, page in enumerate(pages)})
+    counted = []
+    for points in (((-5.0, 0.02), (3.0, 0.98)), ((2.0, 0.02), (30.0, 0.98))):
+        reader = reader_with()
+        judge = replace(reader.card.digit, map=points)
+        reader.card = replace(reader.card, digit=judge, field=judge)
+        reader.threshold = reader.field_threshold = 0.5
+        counted.append([(row.reading.value, row.reading.kind, row.reading.score) for row in reader.read(jobs, None)])
+    assert counted[0] == counted[1]
+    assert any(score is not None for _, _, score in counted[0])
+
+
 @pytest.mark.parametrize(
-    ("confidence", "size", "beside", "alone"),
+    ("likely", "size", "beside", "alone"),
     [
         (0.999, (40, 80), False, True),
         (0.95, (40, 80), False, False),  # may be two that touch
@@ -177,8 +200,8 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
         (0.999, (40, 80), True, False),
     ],
 )
-def test_a_digit_alone(confidence: float, size: tuple[int, int], beside: bool, alone: bool) -> None:
+def test_a_digit_alone(likely: float, size: tuple[int, int], beside: bool, alone: bool) -> None:
     """No field is looked for where a sure digit of a digit's shape stands by itself."""
     box = (10, 10, *size)
     ink = Ink(np.zeros((28, 28), np.float32), box, clipped=False, alone=not beside)
-    assert is_alone(found("7", confidence, "digit", box), ink) is alone
+    assert is_alone(found("7", likely, "digit", box), ink) is alone

@@ -50,6 +50,7 @@ class Reading:
     alternative: str = ""
     kind: Kind = "digit"  # by which calibration it was judged
     score: float | None = None  # raw, as that calibration takes it; None: not to be accepted, whatever the score
+    likely: float = 0.0  # the network's own probability of the value, which no calibration changes
 
 
 NONE = "none"  # the class of what is no digit
@@ -59,8 +60,11 @@ TINY = 1e-30  # under every probability that float32 tells from 0 in practice; k
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
 FILLS = 0.45  # of a page's width, if it is no narrower than high: a digit that it was cut for is broader
-LIKELY, SURE = 0.5, 0.9  # of a field where a digit was found
-NO_FIELD = 0.99  # of a digit: so sure, and with nothing beside it, it is not one of several
+# Whether a page shows a digit or a field is decided by what the networks say themselves, lest a new calibration change
+# what it was counted on.
+LIKELY, SURE = 0.02, 0.46  # of a field where a digit was found
+DIGIT_SURE = 0.82  # of that digit
+NO_FIELD = 0.985  # of a digit: so sure, and with nothing beside it, it is not one of several
 
 
 def rank(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[list[tuple[str, float]], float, float]:
@@ -108,6 +112,7 @@ def read_digit(
         reason="" if accepted else why or ("not_digits" if none > SURELY_NONE else _doubt(threshold, clipped=clipped)),
         alternative=alternative,
         score=score if may_be_taken else None,
+        likely=math.exp(best.score),
     )
 
 
@@ -145,13 +150,14 @@ def read_field(
         alternative=alternative,
         kind="field",
         score=None if why else score,
+        likely=math.exp(min(best.score, 0.0)),
     )
 
 
 def is_alone(digit: Reading, ink: Ink) -> bool:
     """Whether a page shows this digit and no more, so that nobody need look for a field on it."""
     _, _, width, height = ink.box
-    return ink.alone and width <= height and digit.confidence >= NO_FIELD
+    return ink.alone and width <= height and digit.likely >= NO_FIELD
 
 
 def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
@@ -165,14 +171,13 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
     if width >= WIDE * height:
         if field.value and field.value != digit.value:
             return field
-        sure = field.value and digit.status == field.status == "accepted"
-        return digit if sure else _for_review(digit, "")
+        return digit if field.value and field.likely >= SURE else _for_review(digit, "")
     if len(field.value) < 2:
         return digit
     apart = width >= height and digit.digits[0].box[2] < FILLS * width
-    if (apart and field.confidence >= LIKELY) or (digit.confidence < SURE <= field.confidence):
+    if (apart and field.likely >= LIKELY) or (digit.likely < DIGIT_SURE and field.likely >= SURE):
         return field
-    if field.confidence < LIKELY and not apart:
+    if field.likely < LIKELY and not apart:
         return digit
     return _for_review(digit, field.value)
 
