@@ -214,6 +214,8 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=300, metavar="N", help="of each kind (default: 300)")
     parser.add_argument("cases", nargs="*", metavar="KIND", help=f"of {', '.join(CASES)} (default: all)")
     arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - CASES.keys():
+        parser.error(f"unknown kind {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     cv2.setNumThreads(1)
     data = mnist.load(arguments.data, arguments.data)
     held_back = every_twelfth(len(data.train_images))

@@ -58,8 +58,8 @@ def soak(scans: int, flood: bool, stopped: bool, pictures: bool) -> tuple[list[d
                         process.send_signal(signal.SIGCONT)
                 came += collect(root / "outbox")
                 most = max([most, *(state.in_flight for state in states(root / "inbox"))])
-                if len(came) >= scans * (len(figures) + 1) / 10:
-                    now, share = time.monotonic(), len(came) - told
+                now, share = time.monotonic(), len(came) - told
+                if share and len(came) >= scans * (len(figures) + 1) / 10:
                     processes = [process.pid, *children(process.pid)]
                     figures.append(
                         {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +147,7 @@ def test_cross_fitted_confidence_comes_from_other_crops() -> None:
         ([("000.png", "seven", "")], "000.png ('seven') is no number"),
         ([("000.png", "7a", ""), ("001.png", "1 2", "")], "000.png ('7a'), 001.png ('1 2') are no number"),
         ([("000.png", "1", ""), ("000.png", "1", "")], "000.png is there twice"),
-        ([("000.png", "1", ""), ("000.png", "2", "")], "000.png is '1' and 000.png is '2'"),
+        ([("000.png", "1", ""), ("./000.png", "2", "")], "000.png is there twice"),
         ([("000.png", "1", ""), ("copy.png", "2", "")], "copy.png is '2', but they are the same picture"),
         ([("nowhere.png", "1", "")], "the first is nowhere.png"),
         ([("000.png", "1", "")], "1 digits and 0 fields to calibrate with are too few"),
@@ -167,6 +170,36 @@ def test_labels_that_make_no_sense_are_named(
     assert not (tmp_path / "report").exists()
 
 
+def test_copies_of_a_crop_count_once(
+    labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """However often a file lies there under other names, it is one piece of evidence."""
+    folder = Path(shutil.copytree(labelled, tmp_path / "copies"))
+    crops = evaluate.read_labels(labelled)
+    rows = [(crop.file, crop.value, crop.source) for crop in crops]
+    for number in range(300):
+        shutil.copy(folder / crops[0].file, folder / f"copy{number}.png")
+        rows.append((f"copy{number}.png", crops[0].value, ""))
+    label(folder, rows)
+    out = tmp_path / "report"
+    assert main(["calibrate", str(folder), "--model", str(model), "--out", str(out)]) == 0
+    assert "300 crops are copies of others" in capfd.readouterr().out
+    assert max(trial.size for trial in read_card(model).digit.trials) <= len(crops)
+
+
+def test_a_report_is_not_named_for_labelling(labelled: Path, model: Path, tmp_path: Path) -> None:
+    """Pictures of an earlier report in the folder are no crops; a name that is no text does not stop the command."""
+    folder = Path(shutil.copytree(labelled, tmp_path / "own"))
+    shutil.copy(folder / "160.png", os.fsdecode(os.fsencode(folder) + b"/odd\xff.png"))
+    for _ in range(2):
+        assert main(["calibrate", str(folder), "--model", str(model), "--out", str(folder / "report")]) == 0
+    with (folder / "report" / "label-next.csv").open(newline="", encoding="utf-8") as file:
+        names = [line["file"] for line in csv.DictReader(file)]
+    assert len(names) == UNLABELLED + 1
+    assert "odd\\xff.png" in names
+    assert not any(name.startswith("report/") for name in names)
+
+
 def test_labels_of_other_crops_are_refused(
     labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,4 +219,21 @@ def test_a_folder_or_what_ships(capfd: pytest.CaptureFixture[str]) -> None:
     """Neither or both is wrong usage."""
     assert main(["calibrate"]) == 2
     assert main(["calibrate", "somewhere", "--shipped"]) == 2
-    assert capfd.readouterr().err.count("\n") == 2
+    assert main(["calibrate", "--shipped", "--dry-run"]) == 2
+    assert capfd.readouterr().err.count("\n") == 3
+
+
+def test_a_full_disk_leaves_the_card(model: Path) -> None:
+    """A card that cannot be written to its end leaves the one that is there."""
+    before = (model / "card.json").read_bytes()
+    program = (
+        "import json, resource, sys, pathlib; from train import card; path = pathlib.Path(sys.argv[1])\n"
+        "entry = json.loads(path.read_text()); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); card.write(path, entry)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(model / "card.json")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "File too large" in done.stderr
+    assert (model / "card.json").read_bytes() == before
+    assert read_card(model)

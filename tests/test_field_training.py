@@ -11,10 +11,12 @@ import pytest
 
 from train import ctc
 from train.fields import GAPS, field, plain
-from train.lines import Lines, Task, long_enough, make_slice
+from train.lines import Lines, Task, long_enough, make_slice, pool
 from watcher.line import HEIGHT, normalise_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from train.mnist import Images, Labels
 
 
@@ -83,6 +85,19 @@ def test_the_pool_is_what_the_watcher_would_see(digits: tuple[Images, Labels]) -
     ]
     assert [value for _, value in expected] == list(lines.values)
     assert all(np.array_equal(a, b) for (a, _), b in zip(expected, lines.planes, strict=True))
+
+
+def test_kept_fields_are_those_of_the_labels(
+    digits: tuple[Images, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other labels the fields are made anew; so they are where what was kept is damaged."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    images, labels = digits
+    first, other = pool(images, labels, 1, 12), pool(images, 9 - labels, 1, 12)
+    assert first.values != other.values
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert pool(images, labels, 1, 12).values == first.values
 
 
 def test_the_network_takes_lines_of_any_width() -> None:

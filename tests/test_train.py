@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import struct
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,6 +256,14 @@ def test_a_map_rises_whatever_the_scores() -> None:
         assert Calibration.of(entry).probability(1e3) > Calibration.of(entry).probability(0)
 
 
+def test_a_map_says_no_more_than_there_is() -> None:
+    """Where the surest are wrong, the map cannot fall with the score, but its mean is the share of right ones."""
+    scores = np.linspace(2, 9, 120)
+    right = np.arange(120) < 117
+    judge = Calibration(tuple(calibration.platt(scores, right)), ())
+    assert np.mean([judge.probability(score) for score in scores.tolist()]) == pytest.approx(0.975, abs=0.02)
+
+
 def test_mapped_confidence_is_the_share_of_right_ones() -> None:
     """After the map, confidence and accuracy agree, where they did not before."""
     scores, right = drawn_scores(0.4, 0.5)
@@ -278,7 +287,8 @@ def test_the_figures_of_selective_classification() -> None:
     """Risk against coverage, its area, and the coverage at an error, by hand on five values."""
     scores, right = np.array([5.0, 4.0, 3.0, 3.0, 1.0]), np.array([True, True, False, True, False])
     assert calibration.risk_coverage(scores, right) == [(0.2, 0.0), (0.4, 0.0), (0.8, 0.25), (1.0, 0.4)]
-    assert calibration.aurc(scores, right) == pytest.approx((0 + 0 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert calibration.aurc(scores, right) == pytest.approx((0 + 0 + 0.5 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert calibration.aurc(scores[::-1], right[::-1]) == pytest.approx(calibration.aurc(scores, right))
     assert calibration.coverage_at(scores, right, 0.0) == 0.4
     assert calibration.coverage_at(scores, right, 0.3) == 0.8
     assert calibration.coverage_at(scores[2:3], right[2:3], 0.1) == 0.0
@@ -503,6 +513,31 @@ def test_an_interrupted_fit_leaves_the_old_model_whole(reference: Path, data: Pa
     assert [path.name for path in reference.parent.iterdir()] == [reference.name]
 
 
+def test_a_fit_that_stops_half_way_changes_nothing(reference: Path) -> None:
+    """Digits that are trained do not come in before their fields are; what is kept is whole, on any file system."""
+    from train.fit import staged  # noqa: PLC0415
+
+    before = {path.name: path.read_bytes() for path in reference.iterdir()}
+
+    def stop() -> None:
+        with staged(reference) as stage:
+            assert (stage / "card.json").read_bytes() == before["card.json"]
+            (stage / "card.json").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert {path.name: path.read_bytes() for path in reference.iterdir()} == before
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        shutil.copytree(reference, elsewhere, dirs_exist_ok=True)
+        link = reference.parent / "link"
+        link.symlink_to(elsewhere)
+        with staged(link) as stage:
+            (stage / "new").write_text("whole")
+        assert sorted(path.name for path in Path(elsewhere).iterdir()) == sorted([*before, "new"])
+        link.unlink()
+
+
 # The command line
 
 
@@ -521,6 +556,13 @@ def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixtu
     pytest.importorskip("tensorflow")
     assert main(["--recipe", "large", "--data", str(data)]) == 2
     assert "compact, seed" in capfd.readouterr().err
+
+
+def test_what_extra_does_not_take_is_wrong_usage(data: Path, crops: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Fine-tuning has its own epochs, and tunes what there are crops for: nothing that is asked for is left undone."""
+    pytest.importorskip("tensorflow")
+    assert main(["--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
+    assert "--epochs" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--limit", "many"], ["bake"], ["evaluate"]])
@@ -595,10 +637,18 @@ def test_coverage_and_error_are_counted_by_what_was_accepted() -> None:
     assert {name: part["size"] for name, part in summary["by_field"].items()} == {"a": 2, "b": 3}
     assert [row["size"] for row in summary["promises"]] == [0, 0, 2, 2, 2, 3]
     assert summary["promises"][0]["threshold"] == {"digit": None}
-    # What cannot be accepted counts as the least sure: four of five wrong at the end, one of two on the way.
-    assert summary["area_under_risk_coverage"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4 + 2 / 5) / 5, abs=1e-6)
+    # What cannot be accepted counts as the least sure, in no order: of the two one is right.
+    assert summary["area_under_risk_coverage"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1.5 / 4 + 2 / 5) / 5, abs=1e-6)
     assert summary["status"] == {"accepted": 2, "failed": 1, "review": 2}
     assert summary["reason"] == {"rule:length": 1}
+
+
+def test_a_crop_without_its_label_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A line with no value at all is no blank crop."""
+    (tmp_path / "labels.csv").write_text("file,value\na.png\n")
+    (tmp_path / "a.png").write_bytes(b"")
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert "the line of a.png has no value" in capfd.readouterr().err
 
 
 def test_a_label_without_its_crop_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

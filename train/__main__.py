@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"digitdrop-train: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("digitdrop-train: Stopped. Nothing was written.", file=sys.stderr)
+        print("digitdrop-train: Stopped.", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"digitdrop-train: {error}", file=sys.stderr)
@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe",
         metavar="NAME",
         default="paper",
-        help="compact: the network that serves; seed: the small reference network (default: compact)",
+        help="paper: the networks that serve; compact: a smaller one, for MNIST alone; seed: the reference network "
+        "(default: paper)",
     )
     fit.add_argument(
         "--data",
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {CONFIG}, if there)")
     learn.add_argument("--model", type=Path, metavar="DIR", help="model to calibrate (default: the settings' own)")
     learn.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path("calibration"), help="folder for the report and its pictures"
+        "--out", type=Path, metavar="DIR", help="folder for the report and its pictures (default: calibration)"
     )
     learn.add_argument("--dry-run", action="store_true", help="report only, leave the card as it is")
     learn.add_argument(
@@ -157,7 +158,8 @@ def _fit(arguments: argparse.Namespace) -> int:
         try:  # here, since TensorFlow takes seconds to load and the other commands need none
             import tensorflow as tf  # noqa: PLC0415
 
-            from train.fit import fit  # noqa: PLC0415
+            from train.field_readings import HELD, calibrate_fields  # noqa: PLC0415
+            from train.fit import fit, staged  # noqa: PLC0415
             from train.fit_fields import EPOCHS as FIELD_EPOCHS  # noqa: PLC0415
             from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
             from train.recipes import RECIPES  # noqa: PLC0415
@@ -170,6 +172,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not data.is_original:
         print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
     if arguments.extra is not None:
+        if arguments.only is not None or arguments.epochs is not None:
+            raise UsageError("--only and --epochs are not for --extra, which tunes all that it has crops for.")
         return _fit_extra(arguments, data)
     out = arguments.out or Path("model")
     with_fields = arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
@@ -179,22 +183,27 @@ def _fit(arguments: argparse.Namespace) -> int:
             f"{len(data.train_labels)} images leave no held-back one of some digit, which fields to calibrate with are "
             "made of; give --limit 1000 or more, or --only digits."
         )
-    if arguments.only != "fields":
-        bar = sys.stdout.isatty()
-        epochs = arguments.epochs or recipe.epochs
-        card = fit(recipe, data, out, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
-        accuracy, parity = card["accuracy"], card["parity"]
-        _say(
-            f"test {accuracy['test']:.2%} right ({accuracy['test_errors']} of {accuracy['test_size']:,} wrong), "
-            f"held back {accuracy['validation']:.2%}; LiteRT differs by {parity['largest_difference']:.1e} at most; "
-            f"{card['seconds'] / 60:.1f} min"
-        )
-    if with_fields:
-        count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
-        epochs = arguments.epochs or FIELD_EPOCHS
-        card = fit_fields(data, out, epochs=epochs, seed=arguments.seed, say=_say, count=count)["fields"]
-        parts = ", ".join(f"{name} {value:.2%}" for name, value in card["accuracy"].items() if value <= 1)
-        _say(f"fields right: {parts}; {card['seconds'] / 60:.1f} min")
+    count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
+    with staged(out) as stage:
+        card: dict[str, Any] = {}
+        if arguments.only != "fields":
+            bar = sys.stdout.isatty()
+            epochs = arguments.epochs or recipe.epochs
+            card = fit(recipe, data, stage, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
+            told, apart = card["accuracy"], card["parity"]["largest_difference"]
+            _say(
+                f"test {told['test']:.2%} right ({told['test_errors']} of {told['test_size']:,} wrong), "
+                f"held back {told['validation']:.2%}; LiteRT differs by {apart:.1e} at most; "
+                f"{card['seconds'] / 60:.1f} min"
+            )
+        if with_fields:
+            epochs = arguments.epochs or FIELD_EPOCHS
+            card = fit_fields(data, stage, epochs=epochs, seed=arguments.seed, say=_say, count=count)
+            told, minutes = card["fields"]["accuracy"], card["fields"]["seconds"] / 60
+            parts = ", ".join(f"{name} {value:.2%}" for name, value in told.items() if value <= 1)
+            _say(f"fields right: {parts}; {minutes:.1f} min")
+        elif "field" in card["calibration"]:  # of the network that stays: fields are read with this one's help
+            calibrate_fields(stage, data, _say, max(LEAST, HELD * count // FIELDS_MADE))
     _say(f"{out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 
@@ -243,18 +252,22 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.shipped == (arguments.folder is not None):
         raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
     if arguments.shipped:
+        if arguments.dry_run or arguments.out is not None:
+            raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
         return _calibrate_shipped(settings.model, arguments.data)
-    folder = arguments.folder
-    crops = evaluate.read_labels(folder)
-    calibrate.check_labels(folder, crops)
+    folder, out = arguments.folder, arguments.out or Path("calibration")
+    labelled = evaluate.read_labels(folder)
+    crops = calibrate.distinct(folder, labelled)
+    if len(crops) < len(labelled):
+        _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
     results = evaluate.read_crops(folder, crops, Reader(settings))
     calibrate.check_readings(folder, results)
     found = calibrate.find(results, read_card(settings.model), f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
-    unlabelled = calibrate.next_labels(folder, crops)
+    unlabelled = calibrate.next_labels(folder, labelled, out)
     words = calibrate.in_words(found, results, len(unlabelled))
     _say(words)
-    names = calibrate.write_report(arguments.out, words, found, unlabelled)
-    _say(f"\n{arguments.out}/: {', '.join(names)}")
+    names = calibrate.write_report(out, words, found, unlabelled)
+    _say(f"\n{out}/: {', '.join(names)}")
     if not arguments.dry_run:
         kept = calibrate.write_card(settings.model, found)
         _say(f"{kept.with_name('card.json')} is new, {kept.name} the old one; a watcher takes it at its next start")
@@ -262,6 +275,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate_shipped(model: Path, folder: Path | None) -> int:
+    read_card(model)
     data = mnist.load(folder, _cache())
     with _quiet():
         try:

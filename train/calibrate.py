@@ -17,6 +17,7 @@ from train import calibration, card, plots
 from train.evaluate import LABELS, NO_DIGITS, LabelError
 from watcher.calibration import Calibration
 from watcher.inbox import scan
+from watcher.results import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,16 +53,24 @@ class Found:
         return Calibration.of(self.entry)
 
 
-def check_labels(folder: Path, crops: Sequence[Crop]) -> None:
-    """Raise LabelError where the labels make no sense, in one line that names the first of them."""
+def distinct(folder: Path, crops: Sequence[Crop]) -> list[Crop]:
+    """The crops without those that are copies of another one to the byte, as evidence they are one.
+
+    Raises LabelError where the labels make no sense, in one line that names the first of them.
+    """
     odd = [crop for crop in crops if crop.value and crop.value != NO_DIGITS and not crop.is_number]
     if odd:
         raise LabelError(
             f"{folder / LABELS}: {_names(odd)} no number; a value is digits alone, {NO_DIGITS!r} for writing that is "
             "no number, or empty for a blank crop."
         )
+    names: set[str] = set()
     seen: dict[str, Crop] = {}
     for crop in crops:
+        name = os.path.normpath(crop.file)
+        if name in names:
+            raise LabelError(f"{folder / LABELS}: {name} is there twice; name each crop once.")
+        names.add(name)
         digest = hashlib.sha256((folder / crop.file).read_bytes()).hexdigest()
         other = seen.setdefault(digest, crop)
         if other.value != crop.value:
@@ -69,8 +78,7 @@ def check_labels(folder: Path, crops: Sequence[Crop]) -> None:
                 f"{folder / LABELS}: {other.file} is {other.value!r} and {crop.file} is {crop.value!r}, "
                 "but they are the same picture; correct one of them."
             )
-        if other is not crop and other.file == crop.file:
-            raise LabelError(f"{folder / LABELS}: {crop.file} is there twice; name each crop once.")
+    return list(seen.values())
 
 
 def check_readings(folder: Path, results: Sequence[Result]) -> None:
@@ -178,10 +186,11 @@ def advice(found: Sequence[Found], results: Sequence[Result], unlabelled: int) -
     return [*lines, "choose at random, not the hard ones or the easy ones: the promise holds for crops like these"]
 
 
-def next_labels(folder: Path, crops: Sequence[Crop]) -> list[str]:
-    """Crops of `folder` without a label, in an order that is random and yet each time the same."""
-    named = {crop.file for crop in crops}
-    files = [name for name in scan(folder)[0] if name not in named]
+def next_labels(folder: Path, crops: Sequence[Crop], out: Path) -> list[str]:
+    """Crops of `folder` without a label, in an order that is random and yet each time the same; no reports in `out`."""
+    named = {os.path.normpath(crop.file) for crop in crops}
+    report = out.resolve()
+    files = [name for name in scan(folder)[0] if name not in named and report not in (folder / name).resolve().parents]
     return sorted(files, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
 
 
@@ -193,9 +202,7 @@ def write_card(model: Path, found: Sequence[Found]) -> Path:
     kept = folder / f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     kept.write_bytes(path.read_bytes())
     entry["calibration"] |= {one.kind: one.entry for one in found}
-    fresh = folder / f".{card.NAME}"
-    card.write(fresh, entry)
-    os.replace(fresh, path)
+    card.write(path, entry)
     return kept
 
 
@@ -218,7 +225,7 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
         with (out / names[-1]).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file"])
-            writer.writerows([name] for name in unlabelled[:NEXT])
+            writer.writerows([escape(name)] for name in unlabelled[:NEXT])
     return names
 
 

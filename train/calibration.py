@@ -51,8 +51,14 @@ def platt(scores: Scores, right: Right) -> list[tuple[float, float]]:
         line = line + step
         if np.abs(step).max() < 1e-7:
             break
-    slope = min(max(float(line[0]), FLATTEST), STEEPEST)
-    return [(round((log_odds(p) - float(line[1])) / slope, 4), p) for p in ENDS]
+    slope, shift = min(max(float(line[0]), FLATTEST), STEEPEST), float(line[1])
+    if slope != line[0]:  # the shift that goes with it
+        low, high = -1e4, 1e4
+        while high - low > 1e-6:
+            shift = (low + high) / 2
+            excess = float((1 / (1 + np.exp(-np.clip(slope * scores + shift, -36, 36))) - target).sum())
+            low, high = (low, shift) if excess > 0 else (shift, high)
+    return [(round((log_odds(p) - shift) / slope, 4), p) for p in ENDS]
 
 
 def curve(scores: Scores, right: Right) -> list[tuple[float, int, int]]:
@@ -103,7 +109,9 @@ def aurc(scores: NDArray[np.float64], right: Right) -> float:
     if not len(scores):
         return 0.0
     order = np.argsort(-scores, kind="stable")
-    return float((np.cumsum(~right[order]) / np.arange(1, len(scores) + 1)).mean())
+    _, tie, size = np.unique(-scores[order], return_inverse=True, return_counts=True)
+    wrong = (np.bincount(tie, ~right[order]) / size)[tie]  # among equals the wrong ones stand anywhere
+    return float((np.cumsum(wrong) / np.arange(1, len(scores) + 1)).mean())
 
 
 def coverage_at(scores: NDArray[np.float64], right: Right, error: float) -> float:

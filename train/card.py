@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,16 @@ def libraries(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def write(path: Path, card: Mapping[str, Any]) -> None:
-    """Write the card, one key a line, but lists of numbers and what pins a file each on one."""
-    path.write_text(_text(card, "") + "\n", encoding="utf-8")
+    """Write the card, one key a line, but lists of numbers and what pins a file each on one.
+
+    Whole or not at all: a card that is there is replaced once the new one is on the disk.
+    """
+    fresh = path.with_name(f".{path.name}")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(_text(card, "") + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
 
 
 def _text(value: Any, margin: str) -> str:

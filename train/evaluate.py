@@ -100,7 +100,10 @@ def read_labels(folder: Path) -> list[Crop]:
         raise LabelError(f"{path} cannot be read ({error}); it should be a CSV with columns file,value.") from error
     if not rows or not {"file", "value"} <= set(rows[0]):
         raise LabelError(f"{path} should have a header with the columns file and value, and a line for each crop.")
-    crops = [Crop(row["file"], (row["value"] or "").strip(), row.get("source") or "") for row in rows]
+    short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
+    if short:
+        raise LabelError(f"{path}: the line of {short[0] or 'no file'} has no value; an empty one is file,")
+    crops = [Crop(row["file"], row["value"].strip(), row.get("source") or "") for row in rows]
     missing = [crop.file for crop in crops if not (folder / crop.file).is_file()]
     if missing:
         raise LabelError(f"{path} names {len(missing)} files that are not in {folder}, the first is {missing[0]}.")
@@ -134,7 +137,10 @@ def read_as_reference(folder: Path, crops: Sequence[Crop], model: Path) -> list[
         image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
         if image is not None:
             inputs[index], seen[index] = 255 - cv2.resize(image, (28, 28)), True
-    probabilities = export.predict(model / SERVES, as_inputs(inputs))
+    try:
+        probabilities = export.predict(model / SERVES, as_inputs(inputs))
+    except ValueError as error:
+        raise ModelError(f"{model / SERVES} is no network that can be run ({error})") from error
     results: list[Result] = []
     for crop, row, decoded in zip(crops, probabilities, seen, strict=True):
         value = str(row.argmax())

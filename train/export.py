@@ -80,7 +80,7 @@ def predict(path: str | os.PathLike[str], inputs: Inputs) -> Probabilities:
         interpreter.set_tensor(source, some)
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(sink).copy())
-    return np.concatenate(outputs)
+    return np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
 
 
 def compare(original: Probabilities, exported: Probabilities) -> Parity:

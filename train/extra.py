@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,7 +14,7 @@ import numpy as np
 from train import card, export
 from train.augmentation import as_inputs, augment
 from train.field_readings import reading_with
-from train.fit import move_in
+from train.fit import staged
 from train.fit_fields import trained
 from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, every_twelfth
@@ -29,6 +27,7 @@ from watcher.tasks import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -89,33 +88,33 @@ def fit_extra(
     After is measured on each fold with a network that was tuned on the others. The networks in `out` are tuned on all.
     """
     rows = []
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-        stage = Path(name)
+    with staged(out) as stage:
         for file in model.iterdir():
             if file.is_file():
                 shutil.copyfile(file, stage / file.name)
         for kind, count, tune in (("fields", len(owned.lines), _Fields), ("digits", len(owned.images), _Digits)):
             if count < LEAST:
                 continue
+            if not (model / f"{kind}.keras").is_file():
+                say(f"{kind}: left out, {model} has no {kind}.keras to tune")
+                continue
             tuner = tune(owned, mnist, model, seed)
-            parts = np.array_split(np.random.default_rng(seed).permutation(count), folds)
+            parts = np.array_split(np.random.default_rng(seed).permutation(count), min(folds, count))
             before, after = tuner.right(None, np.arange(count)), np.zeros(count, np.bool_)
             for number, part in enumerate(parts, start=1):
                 network = tuner.tuned(np.setdiff1d(np.arange(count), part))
                 after[part] = tuner.right(network, part)
                 shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
-                say(f"{kind}: fold {number}/{folds}, {shares}")
+                say(f"{kind}: fold {number}/{len(parts)}, {shares}")
             tuner.save(tuner.tuned(np.arange(count)), stage)
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
         if not rows:
-            raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be read; label more.")
+            raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be tuned to; label more.")
         entry: dict[str, Any] = json.loads((stage / card.NAME).read_text(encoding="utf-8"))
         entry["recipe"] = f"{entry['recipe']}-extra"
         entry["files"] = {file: card.fingerprint(stage / file) for file in entry["files"]}
         entry["extra"] = {"seed": seed, "folds": folds, "rows": rows}
         card.write(stage / card.NAME, entry)
-        move_in(stage, out)
     return rows
 
 

@@ -33,15 +33,15 @@ STRINGS = 1_000  # of each kind, of test digits
 CLEAN = 1  # strings of digits held back for each of those fields
 
 
-def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None]) -> dict[str, Any]:
+def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None], count: int = HELD) -> dict[str, Any]:
     """Measure and calibrate the field network in `folder` again, as `fit` does, and write that into the card: returned.
 
     The digit network beside it is to be calibrated already; that one checks that `mnist` is what was trained on.
     """
     entry: dict[str, Any] = json.loads((folder / card.NAME).read_text(encoding="utf-8"))
     seed = entry["fields"]["seed"]
-    say(f"making {HELD:,} fields of digits held back, to calibrate with")
-    checks = held_back(mnist, seed, HELD)
+    say(f"making {count:,} fields of digits held back, to calibrate with")
+    checks = held_back(mnist, seed, count)
     read = reader(folder / FIELDS, folder / SERVES)
     entry["fields"]["accuracy"] = accuracy(read, mnist, checks, seed)
     tried = tried_on_fields(read, mnist, checks, seed)

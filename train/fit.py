@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -22,13 +24,13 @@ from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
 from train.pool import pool
-from train.recipes import DIGITS, fast
+from train.recipes import DIGITS, every_twelfth, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT, SERVES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from train.mnist import Images, Labels, Mnist
     from train.recipes import Recipe
@@ -53,11 +55,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train by `recipe`, measure, plot, calibrate and export into `out`; return the card.
 
-    Everything is written to a folder beside `out` and moved in at the end, so that an interrupted training
-    leaves the model that was there. `bar` shows Keras's progress bar; without it each epoch is one line.
+    `bar` shows Keras's progress bar; without it each epoch is one line.
     """
     started = time.monotonic()
-    make_room(out)
     held_back = recipe.held_back(len(mnist.train_images))
     size = f"{recipe.network(len(recipe.classes)).count_params():,} parameters"
     say(
@@ -109,8 +109,7 @@ def publish(
     """Export, measure, calibrate and draw a trained digit network into the model folder `out`; return the card."""
     held_back = recipe.held_back(len(mnist.train_images))
     held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-        stage = Path(name)
+    with staged(out) as stage:
         _write_history(stage / "history.csv", history)
         export.save(network, stage, "digits")
         inputs = as_inputs(mnist.test_images)
@@ -135,8 +134,9 @@ def publish(
         }
         card.write(stage / card.NAME, result)
         result = calibrate_shipped(stage, mnist, say)
-        _keep_fields(out / card.NAME, result)
-        card.write(stage / card.NAME, result)
+        if recipe.held_back is every_twelfth:  # else fields would be calibrated on what it was trained on
+            _keep_fields(out / card.NAME, result)
+            card.write(stage / card.NAME, result)
         plots.draw(
             stage,
             recipe,
@@ -146,7 +146,6 @@ def publish(
             labels=mnist.test_labels,
             probabilities=_digits(tested),
         )
-        move_in(stage, out)
     return result
 
 
@@ -290,11 +289,19 @@ def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
         entry["fields"], entry["calibration"]["field"] = before["fields"], before["calibration"]["field"]
 
 
-def make_room(out: Path) -> None:
-    """Make the folder that a training is for; raises OSError now, not hours later, where nothing may be put there."""
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """A copy of the model folder `out` to work in, which takes its place in the end; what is interrupted leaves `out`.
+
+    It lies hidden in `out`, so that where nothing may be put there, OSError is raised now and not hours later.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for folder in (out, out.parent):
-        tempfile.TemporaryDirectory(dir=folder).cleanup()
+    with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name:
+        for path in out.iterdir():
+            if path.is_file():
+                shutil.copyfile(path, Path(name) / path.name)
+        yield Path(name)
+        move_in(Path(name), out)
 
 
 def move_in(stage: Path, out: Path) -> None:

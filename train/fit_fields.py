@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,9 +15,9 @@ import numpy as np
 from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
-from train.fit import make_room, move_in
+from train.fit import staged
 from train.lines import Lines, pool
-from train.recipes import averaged_adamw, every_twelfth, fast
+from train.recipes import RECIPES, averaged_adamw, every_twelfth, fast
 from train.shipped import draw, made_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError
@@ -28,6 +26,7 @@ from watcher.model import FIELDS, SERVES, line_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -48,7 +47,12 @@ def fit_fields(
     started = time.monotonic()
     if not (out / card.NAME).is_file():
         raise ModelError(f"{out} holds no digit network yet; train one with: fit --only digits --out {out}")
-    make_room(out)
+    recipe = json.loads((out / card.NAME).read_text(encoding="utf-8"))["recipe"]
+    if recipe not in RECIPES or RECIPES[recipe].held_back is not every_twelfth:
+        raise ModelError(
+            f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "
+            f"train one with: fit --only digits --out {out}"
+        )
     keras.utils.set_random_seed(seed)
     held = every_twelfth(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")
@@ -67,11 +71,10 @@ def publish(
     It is measured on strings of test digits, and calibrated on `checked` fields made of digits held back.
     """
     checks = held_back(mnist, seed, checked)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-        stage = Path(name)
+    with staged(out) as stage:
         export.save(network, stage, "fields")
         parity = compare(network, stage / FIELDS, checks)
-        read = reader(stage / FIELDS, out / SERVES)
+        read = reader(stage / FIELDS, stage / SERVES)
         result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
         result["files"] |= {file: card.fingerprint(stage / file) for file in (FIELDS, "fields.keras")}
         result["fields"] = {
@@ -91,7 +94,6 @@ def publish(
         card.write(stage / card.NAME, result)
         draw(stage, "field", result["calibration"]["field"], tried)
         plots.save(sheet(mnist, seed), stage / "fields.png")
-        move_in(stage, out)
     return result
 
 

@@ -11,10 +11,12 @@ import multiprocessing
 import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -59,11 +61,11 @@ class Task:
 
 def pool(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bool = False) -> Lines:
     """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
-    path = _cached(images, f"{seed} {count} {to_judge}")
-    if path.is_file():
-        with np.load(path) as kept:
-            planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
-            return Lines(tuple(planes), tuple(kept["values"].tolist()))
+    path = _cached(images, labels, f"{seed} {count} {to_judge}")
+    unusable = FileNotFoundError, BadZipFile, ValueError, KeyError  # not there, or damaged
+    with suppress(*unusable), path.open("rb") as file, np.load(file) as kept:
+        planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
+        return Lines(tuple(planes), tuple(kept["values"].tolist()))
     lines = _made(images, labels, seed, count, to_judge=to_judge)
     _keep(path, lines)
     return lines
@@ -109,13 +111,15 @@ def _made(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bo
     )
 
 
-def _cached(images: Images, what: str) -> Path:
+def _cached(images: Images, labels: Labels, what: str) -> Path:
     """Where the fields are kept: named by all they depend on, the code included."""
     key = hashlib.sha256(f"{line.VERSION} {what}".encode())
     key.update(images.tobytes())
+    key.update(labels.tobytes())
     for source in SOURCES:
         key.update((Path(__file__).parent / source).read_bytes())
-    key.update(Path(line.__file__).read_bytes())
+    for source in ("line.py", "normalise.py"):
+        key.update((Path(line.__file__).parent / source).read_bytes())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "digitdrop" / "fields" / f"{key.hexdigest()[:16]}.npz"
 

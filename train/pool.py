@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -81,11 +82,11 @@ def pool(
     `looks_like` tells how likely each of some images is a digit. What the normaliser does not find where it was put
     is left out.
     """
-    path = _cached(images, seed, passes)
-    if path.is_file():
-        with np.load(path) as kept:
+    path = _cached(images, labels, seed, passes)
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
             samples = Samples(kept["images"], kept["classes"], kept["doubtful"])
-    else:
+    except (FileNotFoundError, BadZipFile, ValueError, KeyError):  # not there, or damaged
         samples = _rendered(images, labels, seed, passes)
         _keep(path, samples)
     is_sample = np.ones(len(samples.images), np.bool_)
@@ -159,10 +160,11 @@ def in_processes(render: Callable[[Task], Samples], tasks: Sequence[Task]) -> Sa
     )
 
 
-def _cached(images: Images, seed: int, passes: int) -> Path:
+def _cached(images: Images, labels: Labels, seed: int, passes: int) -> Path:
     """Where the samples are kept: named by all they depend on, the code included."""
     key = hashlib.sha256(f"{normalise.VERSION} {seed} {passes}".encode())
     key.update(images.tobytes())
+    key.update(labels.tobytes())
     for source in ("hands.py", "nothing.py", "pool.py", "render.py"):
         key.update((Path(__file__).parent / source).read_bytes())
     for source in ("lines.py", "normalise.py", "plane.py"):

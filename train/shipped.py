@@ -66,6 +66,8 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     entry: dict[str, Any] = json.loads((folder / card.NAME).read_text(encoding="utf-8"))
     if entry["data"] != dict(mnist.sha256):
         raise DataError(f"{folder} was trained on other data than this; its card says which.")
+    if entry["recipe"] not in RECIPES:
+        raise DataError(f"{folder} is a model by {entry['recipe']}; calibrate it on crops of your own: calibrate DIR")
     recipe = RECIPES[entry["recipe"]]
     held_back = recipe.held_back(len(mnist.train_images))
     images, labels = mnist.train_images[held_back], mnist.train_labels[held_back]
