@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0  # seconds until a test gives up waiting, on a busy machine
+LONGEST = "test_systemd.py", "test_extra.py", "test_scenarios.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no processor is left waiting for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def until(condition: Callable[[], T], what: str) -> T:
