@@ -1,4 +1,4 @@
-"""Measure the reading of fields: its cost on one core, and the share of strings of MNIST's test digits read right.
+"""Measure the reading of fields: its cost on one core, and the share of strings and dates of MNIST's test digits right.
 
 python -m benchmarks.fields --data DIR
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from train import mnist
 from train.calibration import wilson
-from train.fields import GAPS, field, plain
+from train.fields import GAPS, date, field, plain
 from watcher.line import normalise_line
 from watcher.looks import look
 from watcher.model import load, load_fields
@@ -53,22 +53,22 @@ def main() -> int:
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     data = mnist.load(arguments.data, Path.home() / ".cache" / "digitdrop" / "mnist")
     card, read_digits = load(arguments.model)
-    read_line = load_fields(card)
-    if read_line is None or card.field is None:
+    read_lines = load_fields(card)
+    if read_lines is None or card.field is None:
         print(f"{arguments.model} has no network for fields", file=sys.stderr)
         return 1
 
     def seen(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Candidate]]:
-        return look(image, read_line, read_digits)
+        return look(image, read_lines, read_digits)
 
-    right_of = strings(data, seen, arguments.strings)
+    right_of = strings(data, seen, arguments.strings) | dates(data, seen, arguments.strings)
     spent = times(data, seen, card.field, arguments.fields)
     if arguments.json:
         print(json.dumps({"strings": right_of, "milliseconds": spent}, indent=1))
         return 0
     for name, (right, size) in right_of.items():
         low, high = wilson(right, size)
-        print(f"{name:<10}{right / size:>8.2%} of {size:,} strings right   {low:.1%} to {high:.1%}")
+        print(f"{name:<10}{right / size:>8.2%} of {size:,} right   {low:.1%} to {high:.1%}")
     for name, (median, most) in spent.items():
         print(f"{name:<10}{median:>8.2f} ms a field, 95% within {most:.2f} ms")
     return 0
@@ -85,6 +85,19 @@ def strings(data: Mnist, seen: Look, count: int) -> dict[str, tuple[int, int]]:
             line = normalise_line(page)
             right += line is not None and seen(line.image)[1][0].value == value
         found[name] = right, count
+    return found
+
+
+def dates(data: Mnist, seen: Look, count: int) -> dict[str, tuple[int, int]]:
+    """How many dates of six test digits on made paper are right, by the mark between day, month and year."""
+    found = {}
+    for mark in "/-.":
+        right = 0
+        for index in range(count):
+            page, value = date(data.test_images, data.test_labels, mark, np.random.default_rng([SEED, index]))
+            line = normalise_line(page)
+            right += line is not None and seen(line.image)[1][0].value == value
+        found[mark.join(("dd", "mm", "yy"))] = right, count
     return found
 
 

@@ -34,7 +34,7 @@ def field(value: str, pitch: int = 84) -> NDArray[np.uint8]:
     page = paper(60 + pitch * len(value))
     for index, figure in enumerate(value):
         if figure == "/":
-            cv2.line(page, (34 + pitch * index, 117), (72 + pitch * index, 15), 40, 7, cv2.LINE_AA)
+            cv2.line(page, (36 + pitch * index, 123), (74 + pitch * index, 8), 40, 7, cv2.LINE_AA)
             continue
         points = np.array([(34 + pitch * index + 70 * x, 25 + 80 * y) for x, y in STROKES[figure]])
         cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, 7, cv2.LINE_AA, 4)
@@ -68,6 +68,13 @@ def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
         assert 5 <= width <= 80
         assert 0 < digit.confidence <= 1
         assert digit.value not in [other for other, _ in digit.alternatives]
+
+
+@pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])
+def test_a_slash_is_no_digit(reader: Reader, tmp_path: Path, written: str) -> None:
+    """What stands between day, month and year, higher and lower than they, is no 1."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(field(written))), None)
+    assert row.reading.value == written.replace("/", "")
 
 
 def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> None:

@@ -100,7 +100,6 @@ STYLES: Final[dict[str, tuple[str, ...]]] = {
         "10 6 48 2|48 2 26 100|2 48 62 44",
         "0 16 8 2 46 4|46 4 24 100|6 54 54 48",
         "2 22 4 4 50 6|50 6 30 50 22 104|0 56 58 50",
-        "6 12 22 0 28 10 22 60 22 104|0 54 54 46",  # as a t, hooked
         "4 16 14 4 28 12 48 2|48 2 28 52 24 100|8 56 54 44",
         "2 8 30 12 52 -2|52 -2 30 40 10 100",
     ),
@@ -160,8 +159,7 @@ class Hand:
 def field(images: Images, labels: Labels, rng: np.random.Generator, *, to_judge: bool = False) -> tuple[Page, str]:
     """Make a field of digits from `images`, or of strokes of our own: the crop and its digits.
 
-    With `to_judge` it is one to measure by: strings of MNIST's digits as they are, and no slashes between and behind
-    digits, which often stand where nobody could tell them from a 1.
+    With `to_judge` it is one to measure by, in which strings of MNIST's digits are as they are.
     """
     kind = rng.random()
     if kind < SINGLE:
@@ -183,9 +181,18 @@ def field(images: Images, labels: Labels, rng: np.random.Generator, *, to_judge:
         return _side_by_side(digits, labels[some], gap, rng)
     form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
     hand = Hand.any(rng)
-    scene = _Scene(images, labels, hand, rng, slashes=not to_judge)
+    scene = _Scene(images, labels, hand, rng)
     value = scene.cells(count, form) if form in {"comb", "boxes"} else scene.line(count)
     ink, print_, body = scene.cropped(form)
+    return _taken(ink, print_, body, rng), value
+
+
+def date(images: Images, labels: Labels, mark: str, rng: np.random.Generator) -> tuple[Page, str]:
+    """Make a date of six digits on paper, a `mark` before the month and before the year: the crop and its digits."""
+    scene = _Scene(images, labels, Hand.any(rng), rng)
+    value = f"{rng.integers(1, 32):02}{rng.integers(1, 13):02}{rng.integers(100):02}"
+    scene.write(value, {2: mark, 4: mark}, 0.15, 0.1)
+    ink, print_, body = scene.cropped("nothing")
     return _taken(ink, print_, body, rng), value
 
 
@@ -233,9 +240,8 @@ def _ink_columns(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 class _Scene:
     """A strip of paper that is written on from left to right, to be cropped."""
 
-    def __init__(self, images: Images, labels: Labels, hand: Hand, rng: np.random.Generator, *, slashes: bool) -> None:
+    def __init__(self, images: Images, labels: Labels, hand: Hand, rng: np.random.Generator) -> None:
         self._images, self._labels, self._hand, self._rng = images, labels, hand, rng
-        self._slashes = slashes  # whether there may be any
         self._of = [np.flatnonzero(labels == digit) for digit in range(10)]
         self._top = 3 * BODY
         self._base = self._top + BODY
@@ -255,28 +261,42 @@ class _Scene:
         kind = rng.random()
         low, high = (-0.10, 0.02) if kind < 0.2 else (0.0, 0.16) if kind < 0.55 else (0.1, 0.7)
         centre = float(rng.uniform(low, high))
-        jitter = 0.25 * (high - low) + 0.02
-        marks = str(rng.choice(["none", "thousands", "decimals", "between"], p=[0.46, 0.3, 0.1, 0.14]))
-        mark = self._any(list(".,.,-/' :="))
+        kinds = ["none", "thousands", "decimals", "between", "date"]
+        marked = str(rng.choice(kinds, p=[0.4, 0.26, 0.1, 0.1, 0.14]))
+        mark = str(rng.choice(list({"date": "///-. ", "between": ".,-/' :="}.get(marked, ".,.,-' :="))))
         if rng.random() < 0.08:
             self._sign(str(rng.choice(["#", "$", "*", "=", "-", "+", "x", "£"])), centre + 0.15)
-        for index, digit in enumerate(value):
-            gap = centre + float(rng.normal(0, jitter))
-            left = count - index
-            between = index > 0 and (
-                (marks == "thousands" and left % 3 == 0)
-                or (marks == "decimals" and left == 2)
-                or (marks == "between" and rng.random() < 0.3)
-            )
-            if between:
-                self._mark(mark)
-                gap = max(gap, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
-            self._digit(int(digit), gap)
+        day, month = rng.choice([1, 2], 2, p=[0.25, 0.75])
+        places = {
+            "none": (),
+            "thousands": range(count % 3, count, 3),
+            "decimals": (count - 2,),
+            "between": np.flatnonzero(rng.random(count) < 0.3),
+            "date": (day, day + month),
+        }[marked]
+        self.write(value, dict.fromkeys(map(int, places), mark), centre, 0.25 * (high - low) + 0.02)
         if rng.random() < 0.42:
             self._ending()
         if rng.random() < 0.05:
             self._label()
         return value
+
+    def write(self, value: str, marks: dict[int, str], gap: float, jitter: float) -> None:
+        """Write digits with about `gap` bodies of paper between, and before some of them, by their place, a mark."""
+        rng = self._rng
+        aside = float(rng.choice([0.0, rng.uniform(0.0, 0.9)], p=[0.4, 0.6]))  # of a slash, to both sides
+        for index, digit in enumerate(value):
+            apart = gap + float(rng.normal(0, jitter))
+            match marks.get(index, "") if index else "":
+                case "":
+                    pass
+                case "/":
+                    self._slash(aside + float(rng.uniform(-0.05, 0.15)))
+                    apart = aside + float(rng.uniform(-0.05, 0.15))
+                case mark:
+                    self._mark(mark)
+                    apart = max(apart, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
+            self._digit(int(digit), apart)
 
     def cells(self, count: int, form: str) -> str:
         """Write digits into the cells of a comb or into boxes of their own, the unused ones crossed or empty."""
@@ -287,7 +307,7 @@ class _Scene:
         pitch = BODY * float(rng.uniform(0.75, 1.0) if rng.random() < 0.35 else rng.uniform(1.0, 2.1))
         pitch = max(pitch, 0.5 * BODY * self._hand.aspect + 3 * self._hand.half)
         apart = float(rng.uniform(0.08, 0.5)) * BODY if form == "boxes" else 0.0
-        crossed = self._any(["", "x", "x", "-", "/", "~"])
+        crossed = str(rng.choice(["", "x", "x", "X", "-", "/", "~"]))
         off = float(rng.normal(0, 0.06)) * pitch
         for index in range(count + unused):
             left = self._start + index * (pitch + apart)
@@ -297,7 +317,8 @@ class _Scene:
             if 0 <= place < count:
                 self._put(self._glyph(int(value[place])), middle, centred=True)
             elif crossed:
-                self._put(self._drawn(_sign(crossed, rng), float(rng.uniform(0.5, 1.1))), middle, centred=True)
+                size = 1.0 if crossed == "/" else float(rng.uniform(0.45, 1.1))
+                self._put(self._drawn(_sign(crossed, rng), size), middle, centred=True)
         self._x = int(self._cells[-1][1])
         top, bottom = rng.uniform(0.05, 0.55, 2) if rng.random() < 0.75 else rng.uniform(-0.06, 0.15, 2)
         self._rows = self._top - float(top) * BODY, self._base + float(bottom) * BODY
@@ -370,21 +391,22 @@ class _Scene:
             _add(ink, digit, rng)
         return _redrawn(ink, hand.half * float(np.exp(rng.normal(0, 0.08))))
 
-    def _drawn(self, strokes: list[Stroke], size: float) -> Ink:
+    def _drawn(self, strokes: list[Stroke], size: float, thinner: float = 1.0) -> Ink:
         """Strokes, in heights of the figure, in this hand."""
         hand, rng = self._hand, self._rng
+        half = thinner * hand.half
         slant = hand.slant + float(rng.normal(0, hand.unsteady))
         matrix = np.array([[hand.aspect, -slant], [0, 1]]) * BODY * size * (1 + float(rng.normal(0, hand.unsteady)))
         points = [stroke @ matrix.T for stroke in strokes]
         low = np.min([path.min(axis=0) for path in points], axis=0)
         high = np.max([path.max(axis=0) for path in points], axis=0)
-        margin = int(2 * hand.half) + 3
+        margin = int(2 * half) + 3
         width, height = (np.minimum(high - low, 5 * BODY)).astype(int) + 2 * margin
         line = np.ones((height, width), np.uint8)
         for path in points:
             cv2.polylines(line, [np.round((path - low + margin) * 16).astype(np.int32)], False, 0, 1, 8, 4)
         apart = cv2.distanceTransform(line, cv2.DIST_L2, 3)
-        return _tight(np.clip(hand.half - apart + 0.6, 0, 1).astype(np.float32))
+        return _tight(np.clip(half - apart + 0.6, 0, 1).astype(np.float32))
 
     def _digit(self, digit: int, gap: float) -> None:
         """Put a digit behind what is written, `gap` bodies of paper between their ink."""
@@ -408,9 +430,9 @@ class _Scene:
             points = np.array([[left, y], [(left + right) // 2, y + sag], [right, y]], np.int32)
             cv2.polylines(self._ink, [points], False, 1.0, thick, cv2.LINE_AA)
 
-    def _behind(self, glyph: Ink, gap: float) -> float:
+    def _behind(self, glyph: Ink, gap: float, lift: float = 0.0) -> float:
         """Where the left edge of `glyph` comes so that its ink is `gap` pixels from the ink before it."""
-        top = self._height_of(glyph)
+        top = self._height_of(glyph, lift)
         before = self._ink[top : top + glyph.shape[0], max(0, self._x - 4 * BODY) : self._x]
         if self._x == self._start or not before.size:
             return self._x + max(gap, 0)
@@ -424,8 +446,8 @@ class _Scene:
         # Never so far under what comes before that the order could not be told.
         return float(max(x, self._x - (0.45 if gap >= 0 else 0.3) * glyph.shape[1]))
 
-    def _height_of(self, glyph: Ink) -> int:
-        base = self._base + self._slope * (self._x - self._start)
+    def _height_of(self, glyph: Ink, lift: float) -> int:
+        base = self._base + self._slope * (self._x - self._start) - lift
         return int(np.clip(base - glyph.shape[0], 0, self._ink.shape[0] - glyph.shape[0]))
 
     def _put(self, glyph: Ink, x: float, *, centred: bool = False, lift: float = 0.0) -> None:
@@ -460,8 +482,13 @@ class _Scene:
         lift = float(rng.uniform(0.25, 0.6)) * BODY if glyph.shape[0] < 0.6 * BODY else 0.1
         self._put(glyph, self._x + (gap + 0.03) * BODY + hand.half, lift=lift)
 
-    def _any(self, marks: Sequence[str]) -> str:
-        return str(self._rng.choice([mark for mark in marks if self._slashes or mark != "/"]))
+    def _slash(self, gap: float) -> None:
+        """A slash, `gap` bodies behind the ink before: above and below the digits, as else it would be a 1."""
+        rng = self._rng
+        thinner = 1.0 if rng.random() < 0.8 else float(rng.uniform(0.3, 1.0))  # printed on the form
+        glyph = self._drawn(_sign("/", rng), 1.0, thinner)
+        lift = -float(rng.uniform(0.25, 0.75)) * max(0, glyph.shape[0] - BODY) or 0.1
+        self._put(glyph, self._behind(glyph, gap * BODY, lift), lift=lift)
 
     def _sign(self, name: str, gap: float) -> None:
         glyph = self._drawn(_sign(name, self._rng), float(self._rng.uniform(0.7, 1.1)))
@@ -472,8 +499,10 @@ class _Scene:
     def _ending(self) -> None:
         """What people put after a sum: a stop, a dash, two lines, a flourish."""
         rng = self._rng
-        for mark in self._any([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"]):
-            if mark in ".,":
+        for mark in str(rng.choice([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"])):
+            if mark == "/":
+                self._slash(float(rng.uniform(0.0, 0.4)))
+            elif mark in ".,":
                 self._mark(mark)
             else:
                 gap = float(rng.uniform(0.05, 0.4)) * BODY
@@ -599,6 +628,7 @@ def _sign(name: str, rng: np.random.Generator) -> list[Stroke]:
     """A sign that is no digit, in strokes; what is not known is a short line."""
     far = float(rng.uniform(0.35, 0.9))
     level = float(rng.normal(0, 0.04))
+    tall, lean = rng.uniform(1.17, 1.75), rng.uniform(0.25, 0.85)
     skeletons = {
         ".": "0 0 2 2",
         ",": f"6 0 4 {10 + 10 * far:.0f} -6 {20 + 20 * far:.0f}",
@@ -607,9 +637,10 @@ def _sign(name: str, rng: np.random.Generator) -> list[Stroke]:
         "-": f"0 0 {50 * far:.0f} {100 * level:.0f} {100 * far:.0f} {60 * level:.0f}",
         "~": f"0 8 {25 * far:.0f} 0 {70 * far:.0f} 12 {100 * far:.0f} 2",
         "=": f"0 0 {100 * far:.0f} {100 * level:.0f}|{30 * level:.0f} 22 {95 * far:.0f} {22 + 90 * level:.0f}",
-        "/": "40 -8 0 106",
+        "/": f"{100 * tall * lean:.0f} 0 0 {100 * tall:.0f}",
         "+": "30 0 30 60|0 30 60 30",
         "x": "4 4 70 90|66 0 0 96",
+        "X": f"{30 * far:.0f} {40 * far:.0f} {50 + 30 * far:.0f} {110 - 50 * far:.0f}|{80 - 20 * far:.0f} 0 0 90",
         "#": "20 0 10 90|50 0 40 90|0 26 66 24|-6 58 60 56",
         "*": "30 0 30 60|2 14 58 46|58 14 2 46",
         "$": "52 14 28 6 10 22 20 42 44 52 54 76 34 94 6 84|30 -12 30 112",
