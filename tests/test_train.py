@@ -9,7 +9,10 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 # Keras asks TensorFlow's variables for an array in a way that NumPy 2 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+ROOT = Path(__file__).parent.parent
 TRAINED = 600  # images: enough for a network that beats guessing by far
 FILES = {
     "accuracy.png",
@@ -418,6 +422,8 @@ def test_what_may_be_none_helps_no_threshold() -> None:
         accepted = high & ~barred
         assert (accepted & ~right).sum() * reached <= wrong * accepted.sum()  # the share accepted wrongly is no larger
     assert made["map"] == calibration.platt(scores, right)
+    poor = shipped.made_of([shipped.Tried("drawn", 0.0, scores, right, right, writings=5000)])
+    assert Calibration.of(poor).trials[0].writings == Calibration.of(poor).trials[0].size == (~right).sum()
     free = shipped.made_of([shipped.Tried("drawn", 0.0, scores, right, np.zeros(5000, np.bool_))])
     assert trial.start(0.02) >= Calibration.of(free).trials[0].start(0.02)
 
@@ -513,8 +519,31 @@ def test_an_interrupted_fit_leaves_the_old_model_whole(reference: Path, data: Pa
     assert [path.name for path in reference.parent.iterdir()] == [reference.name]
 
 
-def test_a_fit_that_stops_half_way_changes_nothing(reference: Path) -> None:
-    """Digits that are trained do not come in before their fields are; what is kept is whole, on any file system."""
+def test_a_fit_stopped_between_its_networks_changes_nothing(reference: Path, data: Path, tmp_path: Path) -> None:
+    """Trained digits do not come in before their fields are: Ctrl-C in between leaves the model that was there."""
+    out = Path(shutil.copytree(reference, tmp_path / "model"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    few = ["--data", str(data), "--out", str(out), "--limit", str(TRAINED), "--epochs", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "train", "fit", *few],
+        cwd=ROOT,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = list(itertools.takewhile(lambda line: not line.startswith("making"), process.stdout))
+        assert any(line.startswith("test ") for line in said)  # the digits are done
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert "Stopped." in error
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_stage_comes_in_whole_or_not_at_all(reference: Path) -> None:
+    """What is interrupted leaves the folder as it was; what is not replaces it, on any file system."""
     from train.fit import staged  # noqa: PLC0415
 
     before = {path.name: path.read_bytes() for path in reference.iterdir()}

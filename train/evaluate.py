@@ -102,7 +102,7 @@ def read_labels(folder: Path) -> list[Crop]:
         raise LabelError(f"{path} should have a header with the columns file and value, and a line for each crop.")
     short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
     if short:
-        raise LabelError(f"{path}: the line of {short[0] or 'no file'} has no value; an empty one is file,")
+        raise LabelError(f"{path}: the line of {short[0]} has no value; a blank crop's ends with a comma.")
     crops = [Crop(row["file"], row["value"].strip(), row.get("source") or "") for row in rows]
     missing = [crop.file for crop in crops if not (folder / crop.file).is_file()]
     if missing:

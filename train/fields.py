@@ -287,15 +287,13 @@ class _Scene:
         aside = float(rng.choice([0.0, rng.uniform(0.0, 0.9)], p=[0.4, 0.6]))  # of a slash, to both sides
         for index, digit in enumerate(value):
             apart = gap + float(rng.normal(0, jitter))
-            match marks.get(index, "") if index else "":
-                case "":
-                    pass
-                case "/":
-                    self._slash(aside + float(rng.uniform(-0.05, 0.15)))
-                    apart = aside + float(rng.uniform(-0.05, 0.15))
-                case mark:
-                    self._mark(mark)
-                    apart = max(apart, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
+            mark = marks.get(index, "") if index else ""
+            if mark == "/":
+                self._slash(aside + float(rng.uniform(-0.05, 0.15)))
+                apart = aside + float(rng.uniform(-0.05, 0.15))
+            elif mark:
+                self._mark(mark)
+                apart = max(apart, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
             self._digit(int(digit), apart)
 
     def cells(self, count: int, form: str) -> str:

@@ -106,46 +106,44 @@ def publish(
     about: dict[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Export, measure, calibrate and draw a trained digit network into the model folder `out`; return the card."""
+    """Export, measure, calibrate and draw a trained digit network into `out`, best a `staged` one; return the card."""
     held_back = recipe.held_back(len(mnist.train_images))
     held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
-    with staged(out) as stage:
-        _write_history(stage / "history.csv", history)
-        export.save(network, stage, "digits")
-        inputs = as_inputs(mnist.test_images)
-        tested = export.predict(stage / SERVES, inputs)
-        parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
-        held = export.predict(stage / SERVES, as_inputs(held_images))
-        result = {
-            "format": FORMAT,
-            "recipe": recipe.name,
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "classes": list(recipe.classes),
-            "input": {"shape": [28, 28, 1], "range": [0, 1], "ink": "bright"},
-            "normaliser": normalise.VERSION,
-            "files": {file: card.fingerprint(stage / file) for file in (SERVES, "digits.keras")},
-            "data": dict(mnist.sha256),
-            "libraries": card.libraries(),
-            **about,
-            "parameters": network.count_params(),
-            "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
-            "parity": asdict(parity),
-            "calibration": {},
-        }
-        card.write(stage / card.NAME, result)
-        result = calibrate_shipped(stage, mnist, say)
-        if recipe.held_back is every_twelfth:  # else fields would be calibrated on what it was trained on
-            _keep_fields(out / card.NAME, result)
-            card.write(stage / card.NAME, result)
-        plots.draw(
-            stage,
-            recipe,
-            history=history,
-            accuracy=result["accuracy"],
-            images=mnist.test_images,
-            labels=mnist.test_labels,
-            probabilities=_digits(tested),
-        )
+    _write_history(out / "history.csv", history)
+    export.save(network, out, "digits")
+    inputs = as_inputs(mnist.test_images)
+    tested = export.predict(out / SERVES, inputs)
+    parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
+    held = export.predict(out / SERVES, as_inputs(held_images))
+    result = {
+        "format": FORMAT,
+        "recipe": recipe.name,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "classes": list(recipe.classes),
+        "input": {"shape": [28, 28, 1], "range": [0, 1], "ink": "bright"},
+        "normaliser": normalise.VERSION,
+        "files": {file: card.fingerprint(out / file) for file in (SERVES, "digits.keras")},
+        "data": dict(mnist.sha256),
+        "libraries": card.libraries(),
+        **about,
+        "parameters": network.count_params(),
+        "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
+        "parity": asdict(parity),
+        "calibration": {},
+    }
+    if recipe.held_back is every_twelfth:  # else fields would be calibrated on what it was trained on
+        _keep_fields(out / card.NAME, result)
+    card.write(out / card.NAME, result)
+    result = calibrate_shipped(out, mnist, say)
+    plots.draw(
+        out,
+        recipe,
+        history=history,
+        accuracy=result["accuracy"],
+        images=mnist.test_images,
+        labels=mnist.test_labels,
+        probabilities=_digits(tested),
+    )
     return result
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
-from train.fit import staged
 from train.lines import Lines, pool
 from train.recipes import RECIPES, averaged_adamw, every_twelfth, fast
 from train.shipped import draw, made_of
@@ -66,34 +65,33 @@ def fit_fields(
 def publish(
     network: keras.Model, mnist: Mnist, out: Path, *, about: dict[str, Any], seed: int, checked: int = HELD
 ) -> dict[str, Any]:
-    """Export, measure and calibrate a trained field network into the model folder `out`; return the card.
+    """Export, measure and calibrate a trained field network into `out`, best a `staged` one; return the card.
 
     It is measured on strings of test digits, and calibrated on `checked` fields made of digits held back.
     """
     checks = held_back(mnist, seed, checked)
-    with staged(out) as stage:
-        export.save(network, stage, "fields")
-        parity = compare(network, stage / FIELDS, checks)
-        read = reader(stage / FIELDS, stage / SERVES)
-        result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
-        result["files"] |= {file: card.fingerprint(stage / file) for file in (FIELDS, "fields.keras")}
-        result["fields"] = {
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "seed": seed,
-            "input": {"shape": [HEIGHT, None, 1], "range": [0, 1], "ink": "bright"},
-            "normaliser": VERSION,
-            "data": dict(mnist.sha256),
-            "libraries": card.libraries(),
-            **about,
-            "parameters": network.count_params(),
-            "accuracy": accuracy(read, mnist, checks, seed),
-            "parity": asdict(parity),
-        }
-        tried = tried_on_fields(read, mnist, checks, seed)
-        result["calibration"]["field"] = made_of(tried)
-        card.write(stage / card.NAME, result)
-        draw(stage, "field", result["calibration"]["field"], tried)
-        plots.save(sheet(mnist, seed), stage / "fields.png")
+    export.save(network, out, "fields")
+    parity = compare(network, out / FIELDS, checks)
+    read = reader(out / FIELDS, out / SERVES)
+    result: dict[str, Any] = json.loads((out / card.NAME).read_text(encoding="utf-8"))
+    result["files"] |= {file: card.fingerprint(out / file) for file in (FIELDS, "fields.keras")}
+    result["fields"] = {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "seed": seed,
+        "input": {"shape": [HEIGHT, None, 1], "range": [0, 1], "ink": "bright"},
+        "normaliser": VERSION,
+        "data": dict(mnist.sha256),
+        "libraries": card.libraries(),
+        **about,
+        "parameters": network.count_params(),
+        "accuracy": accuracy(read, mnist, checks, seed),
+        "parity": asdict(parity),
+    }
+    tried = tried_on_fields(read, mnist, checks, seed)
+    result["calibration"]["field"] = made_of(tried)
+    card.write(out / card.NAME, result)
+    draw(out, "field", result["calibration"]["field"], tried)
+    plots.save(sheet(mnist, seed), out / "fields.png")
     return result
 
 

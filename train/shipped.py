@@ -118,7 +118,8 @@ def made_of(tried: Sequence[Tried]) -> dict[str, Any]:
     trials = []
     for one in tried:
         counted = ~(one.barred & one.right)
-        trials.append(calibration.trial(one.on, one.scores[counted], one.right[counted], one.floor, one.writings))
+        writings = min(one.writings, int(counted.sum()))  # a poor network bars most
+        trials.append(calibration.trial(one.on, one.scores[counted], one.right[counted], one.floor, writings))
     return {"map": calibration.platt(scores, right), "trials": trials}
 
 
