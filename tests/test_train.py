@@ -582,6 +582,22 @@ def test_data_that_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.Captur
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--recipe", "seed", "--extra", "own"], "--recipe is not for fit with --extra"),
+        (["--only", "fields", "--epochs", "3", "--extra", "own"], "--only and --epochs are not for fit with --extra"),
+        (["--model", "model", "--folds", "3"], "--model and --folds are not for fit without --extra"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    options: list[str], why: str, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What `fit` would not heed, with or without --extra, is wrong usage: the exit code is 2."""
+    assert main(["fit", "--data", str(data), *options]) == 2
+    assert why in capfd.readouterr().err
+
+
 def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The exit code is 2, and the message names the recipes there are."""
     pytest.importorskip("tensorflow")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CONFIG = Path("config.yaml")
+RECIPE, FOLDS = "paper", 5  # unless said otherwise
+NOT_FOR = ("model", "folds"), ("only", "epochs", "recipe")  # options that fit does not take without, and with, --extra
 LEAST = 100  # training images: fewer cannot be split into something to train on and something to hold back
 
 
@@ -69,7 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--recipe",
         metavar="NAME",
-        default="paper",
         help="paper: the networks that serve; compact: a smaller one, for MNIST alone; seed: the reference network "
         "(default: paper)",
     )
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=Path, metavar="DIR", help="with --extra: the model to start from (default: the settings' own)"
     )
     fit.add_argument(
-        "--folds", type=_folds, metavar="N", default=5, help="with --extra: parts held back in turn (default: 5)"
+        "--folds", type=_folds, metavar="N", help="with --extra: parts held back in turn (default: 5)"
     )
     fit.add_argument("--epochs", type=_positive, metavar="N", help="times through the data (default: the recipe's)")
     fit.add_argument("--limit", type=_positive, metavar="N", help="use the first N images only (default: all)")
@@ -151,6 +152,10 @@ def _folds(text: str) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
+    given = [f"--{name}" for name in NOT_FOR[arguments.extra is not None] if getattr(arguments, name) is not None]
+    if given:
+        which = "with --extra, which tunes all that it has crops for" if arguments.extra else "without --extra"
+        raise UsageError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not for fit {which}.")
     if arguments.limit is not None and arguments.limit < LEAST:
         raise UsageError(f"--limit {arguments.limit} leaves too little to train on; give {LEAST} or more.")
     data = mnist.load(arguments.data, _cache()).limited(arguments.limit)
@@ -166,14 +171,12 @@ def _fit(arguments: argparse.Namespace) -> int:
         except ModuleNotFoundError as error:
             raise DigitdropError(f'Training needs {error.name}: pip install "digitdrop[train]".') from error
         tf.config.list_logical_devices()  # the last greeting comes when the devices are first asked for
-    recipe = RECIPES.get(arguments.recipe)
+    recipe = RECIPES.get(arguments.recipe or RECIPE)
     if recipe is None:
         raise UsageError(f"--recipe {arguments.recipe} is not known; there are {', '.join(RECIPES)}.")
     if not data.is_original:
         print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
     if arguments.extra is not None:
-        if arguments.only is not None or arguments.epochs is not None:
-            raise UsageError("--only and --epochs are not for --extra, which tunes all that it has crops for.")
         return _fit_extra(arguments, data)
     out = arguments.out or Path("model")
     with_fields = arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
@@ -213,12 +216,13 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist) -> int:
 
     settings = config.load(CONFIG if CONFIG.exists() else None)
     model, out = arguments.model or settings.model, arguments.out or Path("model-extra")
+    folds = arguments.folds or FOLDS
     read_card(model)
     owned = extra.load(arguments.extra, evaluate.read_labels(arguments.extra), settings.limits)
     if owned.lost:
         _say(f"{owned.lost:,} crops are left out: nothing was found on them")
-    rows = extra.fit_extra(owned, data, model, out, folds=arguments.folds, seed=arguments.seed, say=_say)
-    _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {arguments.folds} folds")
+    rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say)
+    _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {folds} folds")
     for row in rows:
         _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")
     _say(f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'")
