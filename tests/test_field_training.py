@@ -101,23 +101,31 @@ def test_kept_fields_are_those_of_the_labels(
 
 
 def test_the_network_takes_lines_of_any_width() -> None:
-    """Two steps for each four pixels, each a distribution over eleven classes."""
+    """Two steps for each four pixels from each of its members, each a distribution over eleven classes."""
     network = ctc.field_network()
     for width in (8, 64, 300):
         said = network(np.zeros((1, HEIGHT, width, 1), np.float32)).numpy()
-        assert said.shape == (1, ctc.steps_of(width), ctc.CLASSES)
-        assert said.sum(axis=2) == pytest.approx(1, abs=1e-4)
+        assert said.shape == (1, ctc.MEMBERS, ctc.steps_of(width), ctc.CLASSES)
+        assert said.sum(axis=3) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_loss_is_that_of_all_paths() -> None:
     """Of two steps the loss of "1" is that of the paths 1-, -1 and 11, and of no digit that of two blanks."""
-    odds = np.full((2, 2, ctc.CLASSES), 1e-9, np.float32)
-    odds[:, :, 1], odds[:, :, ctc.BLANK] = 0.3, 0.7
+    odds = np.full((2, 1, 2, ctc.CLASSES), 1e-9, np.float32)
+    odds[..., 1], odds[..., ctc.BLANK] = 0.3, 0.7
     steps = np.array([2, 2], np.int32)
     one = ctc.loss_of(odds[:1], steps[:1], np.array([[1]], np.int32))
     assert float(one) == pytest.approx(-np.log(2 * 0.3 * 0.7 + 0.3 * 0.3), abs=1e-3)
     none = ctc.loss_of(odds[:1], steps[:1], np.array([[-1]], np.int32))
     assert float(none) == pytest.approx(-2 * np.log(0.7), abs=1e-3)
+
+
+def test_each_member_answers_for_itself() -> None:
+    """The loss of several members is the sum of theirs, line by line: none learns to rely on the others."""
+    odds = np.random.default_rng(1).dirichlet(np.ones(ctc.CLASSES), (3, 2, 9)).astype(np.float32)
+    steps, digits = np.array([9, 7, 8], np.int32), np.array([[1, 2], [3, -1], [-1, -1]], np.int32)
+    alone = [float(ctc.loss_of(odds[:, [member]], steps, digits)) for member in range(2)]
+    assert float(ctc.loss_of(odds, steps, digits)) == pytest.approx(sum(alone), rel=1e-5)
 
 
 def test_batches_hold_each_line_once(digits: tuple[Images, Labels]) -> None:

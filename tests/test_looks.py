@@ -131,13 +131,13 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
 
         def read_lines(planes: Sequence[Plane], sure: float = sure, widths: list[int] = widths) -> list[Plane]:
             widths += [plane.shape[1] for plane in planes]
-            return [said("0740", sure) for _ in planes]
+            return [np.stack([said("0740", sure)] * 2) for _ in planes]
 
         line = image(drawn())
         steps, found = look(line, read_lines, read_digits)
         assert found[0].value == "0740"
         assert np.array_equal(steps, penalised(said("0740", sure)))
-        expected = [(1, 0), *itertools.chain(*ways)]
+        expected = [(1, 0), *ways]
         assert widths == [
             pytest.approx(share * line.shape[1] + abs(slant) * HEIGHT, abs=1) for share, slant in expected
         ]
@@ -145,7 +145,7 @@ def test_digits_are_read_only_where_they_can_change_something() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "sure", "looked"), [("7", 0.6, 1), ("74", 0.6, 5), ("74", 0.3, 5), ("74", 0.99, 3), ("", 0.9, 1)]
+    ("value", "sure", "looked"), [("7", 0.6, 1), ("74", 0.6, 3), ("74", 0.3, 3), ("74", 0.99, 2), ("", 0.9, 1)]
 )
 def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) -> None:
     """Where several digits are asked for and the first look hardly finds them, nothing more is read, nor found."""
@@ -153,7 +153,7 @@ def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) 
 
     def read_lines(planes: Sequence[Plane]) -> list[Plane]:
         widths.extend(plane.shape[1] for plane in planes)
-        return [said(value, sure) for _ in planes]
+        return [np.stack([said(value, sure)] * 2) for _ in planes]
 
     line = image(drawn())
     steps, found = look(line, read_lines, lambda images: images[:0], least=2)
@@ -162,6 +162,18 @@ def test_one_look_is_enough_for_one_digit(value: str, sure: float, looked: int) 
         assert np.array_equal(steps, said(value, sure))  # no penalty on blanks: a foot would become a digit
     assert len(widths) == looked
     assert widths[0] == line.shape[1]
+
+
+def test_all_networks_have_a_say() -> None:
+    """What one network finds is outvoted by the other, should that be the surer one; the steps are the first one's."""
+    mine, other = said("17", 0.6), said("27", 0.99)
+
+    def read_lines(planes: Sequence[Plane]) -> list[Plane]:
+        return [np.stack([mine, other]) for _ in planes]
+
+    steps, found = look(image(drawn()), read_lines, lambda images: np.zeros((len(images), 11), np.float32))
+    assert found[0].value == "27"
+    assert np.array_equal(steps, penalised(mine))
 
 
 def test_the_networks_that_ship_read_a_line() -> None:

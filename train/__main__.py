@@ -88,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--model", type=Path, metavar="DIR", help="with --extra: the model to start from (default: the settings' own)"
     )
-    fit.add_argument(
-        "--folds", type=_folds, metavar="N", help="with --extra: parts held back in turn (default: 5)"
-    )
+    fit.add_argument("--folds", type=_folds, metavar="N", help="with --extra: parts held back in turn (default: 5)")
     fit.add_argument("--epochs", type=_positive, metavar="N", help="times through the data (default: the recipe's)")
     fit.add_argument("--limit", type=_positive, metavar="N", help="use the first N images only (default: all)")
     fit.add_argument("--seed", type=int, metavar="N", default=1, help="seed of everything random (default: 1)")

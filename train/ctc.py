@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CLASSES = 11  # the digits, and the blank of the CTC
 BLANK = 10
+MEMBERS = 2  # networks that are trained and served as one
 STRIDE = 4  # pixels of width for each column of the last map
 STEPS = 2  # for each such column: narrow digits that are alike stand close
 PIXELS = 96 * 128  # of width in a batch, about: long lines come in small batches
@@ -36,8 +37,17 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray
 
 
 def field_network() -> keras.Model:
-    """Build seven 3×3 convolutions, then two along the line that see about three digits (455,334 parameters)."""
+    """Build MEMBERS networks of their own side by side: lines to (n, MEMBERS, steps, CLASSES) probabilities.
+
+    Each learns for itself which steps lie on a digit: they can agree on whole values only, never step by step.
+    """
     inputs = layers.Input((HEIGHT, None, 1))
+    members = [layers.Reshape((1, -1, CLASSES))(_member(inputs)) for _ in range(MEMBERS)]
+    return keras.Model(inputs, layers.Softmax(dtype="float32")(layers.Concatenate(axis=1)(members)), name="field")
+
+
+def _member(inputs: Any) -> Any:
+    """Seven 3×3 convolutions, then two along the line that see about three digits (455,334 parameters)."""
     x = inputs
     for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (64, (2, 1)), (96, None)):
         x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)
@@ -50,9 +60,7 @@ def field_network() -> keras.Model:
     for _ in range(2):
         x = layers.Add()([x, _normalised(layers.Conv2D(128, (1, 5), padding="same", use_bias=False)(x))])
     x = layers.Dropout(0.2)(x)
-    x = layers.Conv2D(STEPS * CLASSES, (1, 1))(x)
-    x = layers.Reshape((-1, CLASSES))(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32")(x), name="field")
+    return layers.Conv2D(STEPS * CLASSES, (1, 1))(x)
 
 
 def _normalised(x: Any) -> Any:
@@ -131,7 +139,10 @@ def _varied(plane: NDArray[np.uint8], value: str, rng: np.random.Generator) -> N
 
 
 def loss_of(probabilities: tf.Tensor, steps: tf.Tensor, digits: tf.Tensor) -> tf.Tensor:
-    """How surprising the digits are, in nats for a line."""
+    """How surprising the digits are, in nats for a line, to all members together."""
+    members = probabilities.shape[1]
+    probabilities = tf.reshape(probabilities, (-1, *tf.unstack(tf.shape(probabilities)[2:])))
+    steps, digits = tf.repeat(steps, members, axis=0), tf.repeat(digits, members, axis=0)
     logs = tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), 1e-12))
     # The operation refuses a line without digits: that one is read right where every step is blank.
     empty = digits[:, 0] < 0
@@ -140,7 +151,7 @@ def loss_of(probabilities: tf.Tensor, steps: tf.Tensor, digits: tf.Tensor) -> tf
     labels = tf.SparseTensor(sparse, tf.gather_nd(digits, sparse), tf.cast(tf.shape(digits), tf.int64))
     losses = tf.nn.ctc_loss(labels, tf.transpose(logs, (1, 0, 2)), None, steps, blank_index=BLANK)
     blank = -tf.reduce_sum(logs[:, :, BLANK] * tf.sequence_mask(steps, tf.shape(logs)[1], tf.float32), axis=1)
-    return tf.reduce_mean(tf.where(empty, blank, losses))
+    return members * tf.reduce_mean(tf.where(empty, blank, losses))
 
 
 def train(

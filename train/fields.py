@@ -17,6 +17,7 @@ from train import hands
 from train.augmentation import augment
 from train.nothing import nothing
 from train.render import drawn, page, written
+from train.styles import STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,86 +47,6 @@ GROUNDS: Final = {"plain": 0.5, "guilloche": 0.36, "letters": 0.08, "stamp": 0.0
 """What is printed under it, and how often."""
 
 
-STYLES: Final[dict[str, tuple[str, ...]]] = {
-    "0": (
-        "52 6 26 2 6 40 14 84 40 96 58 60 50 16 32 4 52 10 78 0",  # with a stroke that goes on
-        "46 10 26 -2 6 34 8 82 34 98 58 66 54 20 34 4 20 20 40 34",  # closed by a curl
-    ),
-    "2": (
-        "24 30 8 22 20 2 46 4 54 28 34 64 4 98|4 98 34 92 66 98",  # curled in at the top
-        "30 24 18 30 8 18 22 2 46 6 54 30 30 70 2 98|2 98 30 90 68 96",
-        "34 30 20 38 4 26 12 6 38 0 56 18 50 44 20 86 4 98|4 98 30 88 72 96",
-        "8 22 28 0 52 10 46 40 14 86 2 92 6 78 22 82 44 98 72 88",
-        "26 18 14 24 8 12 24 0 48 6 52 28 30 62 8 88 2 84 12 76 30 86 48 98 74 84",
-        "4 8 56 2|56 2 4 96|4 96 64 92",
-        "30 38 14 40 4 22 16 2 40 -2 58 16 50 46 26 74 2 96|2 96 34 88 70 96",  # curled in far
-        "34 30 18 42 2 28 10 4 36 -4 56 14 48 44 14 88 4 84 14 74 36 90 72 92",  # curled in, and with a loop
-        "26 44 8 40 4 14 30 -2 54 12 50 40 28 68 4 92 30 90 62 98",
-    ),
-    "3": (
-        "6 6 52 4|52 4 22 40|22 40 54 50 50 86 20 100 0 92",
-        "8 14 26 0 48 8 44 30 26 42|26 42 36 36 30 48 50 52 58 74 40 96 10 98",
-    ),
-    "4": (
-        "10 0 4 52 30 54 50 42|50 30 44 104",  # as an h
-        "14 0 4 60|4 60 60 52|46 30 40 104",
-        "8 4 6 46 22 56 46 44|52 10 44 50 36 104",
-        "24 0 4 58|4 58 70 50|48 36 40 102",
-        "6 2 4 50|4 50 44 46|44 20 42 100",
-        "2 10 10 50 32 50 50 4|50 4 46 60 38 104",  # as a y
-        "26 0 4 62|4 62 20 46 36 48 34 64 24 104",  # as an h
-        "34 0 14 38 4 70|4 70 26 54 44 60|36 48 24 102",
-        "14 0 2 66 22 64 46 52|44 44 40 74 36 102",  # low, as an L
-        "24 0 2 54|2 54 28 60 52 46|48 10 40 50 22 84 10 96 4 84",  # whose tail curls up
-    ),
-    "5": (
-        "26 4 22 44|22 44 38 48 40 76 22 98 0 90|26 4 68 0",
-        "30 4 26 50 20 94 0 88|30 4 66 2",  # as a J
-        "60 2 26 4|26 4 16 44|16 44 40 42 46 66 30 92 2 98",
-        "58 0 30 6 16 26 30 44 44 62 34 90 2 96",  # as an S
-        "20 8 14 46|14 46 32 40 44 56 38 84 8 98|20 8 74 -8",
-        "64 4 24 6|24 6 10 50|10 50 40 50 50 74 28 98 -4 92",
-        "2 70 10 98 22 62 30 4|30 4 76 -4",  # as a root sign
-        "36 2 32 50 24 98 4 94 10 76|36 2 76 -8",
-        "14 6 8 44 34 42 44 64 32 92 4 98|14 6 40 10 66 0",
-    ),
-    "6": (
-        "52 0 22 30 6 70 20 98 46 90 48 66 26 60 8 76",
-        "36 0 10 46 6 80 26 100 48 82 40 60 8 74",
-        "20 0 4 54 6 90 26 100 42 84 30 66 6 78",  # as a b
-        "60 -6 26 26 4 66 14 98 40 92 48 70 30 58 8 74",
-    ),
-    "7": (
-        "2 10 40 4|40 4 34 44 26 100|6 50 60 46",  # as a t
-        "10 6 48 2|48 2 26 100|2 48 62 44",
-        "0 16 8 2 46 4|46 4 24 100|6 54 54 48",
-        "2 22 4 4 50 6|50 6 30 50 22 104|0 56 58 50",
-        "4 16 14 4 28 12 48 2|48 2 28 52 24 100|8 56 54 44",
-        "2 8 30 12 52 -2|52 -2 30 40 10 100",
-    ),
-    "8": (
-        "10 2 8 98|10 2 44 4 44 40 12 46|12 46 54 52 54 92 8 98",  # as a B
-        "14 0 10 96|14 2 46 10 36 42 14 48|14 48 52 54 46 94 10 96",
-        "56 20 40 2 20 14 28 36 50 64 44 94 20 98 8 80 24 58 52 36 58 18",
-        "50 20 36 0 14 14 22 40 42 50 50 72 38 98 12 92 10 70 30 52 50 22",
-        "52 12 30 0 10 14 24 40 46 60 42 92 16 98 4 78 22 52 50 30 64 4",  # left open, up to the right
-    ),
-    "9": (
-        "50 12 28 0 8 16 14 40 36 42 52 16|52 16 50 60 42 90 26 100 12 86 20 72",  # whose tail curls up
-        "52 14 30 0 8 18 14 42 38 40 52 18|52 18 46 66 30 102 14 90 30 68 66 46",
-        "32 0 10 10 8 34 28 46 50 36 52 12 32 0|34 46 32 74 26 104",  # on a stem in the middle
-        "30 2 10 14 14 40 40 40 48 16 30 2|22 42 20 72 12 104",
-        "48 22 34 4 12 12 12 38 32 42 50 22|50 22 36 60 10 100",
-        "54 2 28 0 6 16 12 40 34 40 54 2|54 2 46 60 34 104",
-        "10 100 14 50 16 8 40 0 54 16 44 40 16 40",  # from the foot
-        "52 14 30 0 8 16 12 38 34 40 52 14|52 14 46 62 30 94 10 98 8 82 28 68 56 62",  # as a g, its tail closed
-        "50 20 30 0 8 18 14 42 38 38 52 12|52 12 44 68 22 100 4 88 18 74 46 72",
-        "46 6 22 0 6 18 16 38 38 32 50 8|50 8 46 60 50 92 66 100",  # on a foot
-    ),
-}
-"""Ways to write digits in much of Latin America and Europe that MNIST and `hands` hardly have, as in `hands.DIGITS`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hand:
     """How one person writes: the same for every digit of a field."""
@@ -138,11 +59,14 @@ class Hand:
     seed: int  # which of the ways to write a digit
     own: float  # share of digits drawn as strokes of our own
     small_zero: float  # size of a 0 beside the other digits
+    chains: bool  # zeros one behind the other are written without lifting the pen
+    tall_one: float  # size of a 1 beside the other digits
     joins: float  # share of digits that a stroke joins to the next
 
     @classmethod
     def any(cls, rng: np.random.Generator) -> Hand:
         """Somebody's hand."""
+        chains = bool(rng.random() < 0.12)
         return cls(
             slant=float(np.clip(rng.normal(0.16, 0.2), -0.35, 0.75)),
             aspect=float(np.exp(rng.normal(0, 0.16))),
@@ -151,7 +75,9 @@ class Hand:
             bend=float(rng.uniform(0, 0.03) * BODY),
             seed=int(rng.integers(1 << 30)),
             own=OWN * float(rng.integers(0, 4)),
-            small_zero=float(rng.uniform(0.55, 0.9)) if rng.random() < 0.2 else 1.0,
+            small_zero=float(rng.uniform(0.4 if chains else 0.55, 0.9)) if chains or rng.random() < 0.15 else 1.0,
+            chains=chains,
+            tall_one=float(rng.uniform(1.1, 1.55)) if rng.random() < 0.15 else 1.0,
             joins=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.18 else 0.0,
         )
 
@@ -248,6 +174,7 @@ class _Scene:
         self._ink = np.zeros((self._base + 3 * BODY, 1600), np.float32)
         self._x = 3 * BODY  # where the writing has come to
         self._start = self._x
+        self._last = -1  # digit that was written
         self._slope = float(rng.normal(0, 0.04)) if rng.random() < 0.5 else 0.0
         if rng.random() < 0.06:
             self._slope = float(rng.uniform(-0.16, 0.16))
@@ -262,7 +189,7 @@ class _Scene:
         low, high = (-0.10, 0.02) if kind < 0.2 else (0.0, 0.16) if kind < 0.55 else (0.1, 0.7)
         centre = float(rng.uniform(low, high))
         kinds = ["none", "thousands", "decimals", "between", "date"]
-        marked = str(rng.choice(kinds, p=[0.4, 0.26, 0.1, 0.1, 0.14]))
+        marked = str(rng.choice(kinds, p=[0.34, 0.22, 0.09, 0.11, 0.24]))
         mark = str(rng.choice(list({"date": "///-. ", "between": ".,-/' :="}.get(marked, ".,.,-' :="))))
         if rng.random() < 0.08:
             self._sign(str(rng.choice(["#", "$", "*", "=", "-", "+", "x", "£"])), centre + 0.15)
@@ -351,7 +278,7 @@ class _Scene:
 
     def _glyph(self, digit: int) -> Ink:
         rng, hand = self._rng, self._hand
-        size = hand.small_zero if digit == 0 else 1.0
+        size = {0: hand.small_zero, 1: hand.tall_one}.get(digit, 1.0)
         if rng.random() < hand.own:
             # The same way to write a digit throughout a field, drawn anew each time.
             way = np.random.default_rng([hand.seed, digit])
@@ -408,16 +335,19 @@ class _Scene:
 
     def _digit(self, digit: int, gap: float) -> None:
         """Put a digit behind what is written, `gap` bodies of paper between their ink."""
+        chained = self._hand.chains and self._last == digit == 0
+        gap = min(gap, 0.3) if chained else gap
         glyph = self._glyph(digit)
         end, begin = self._x, self._behind(glyph, gap * BODY)
         self._put(glyph, begin)
-        if end > self._start and self._rng.random() < self._hand.joins and 0 <= gap < 0.5:
-            self._join(end, int(begin))
+        if end > self._start and 0 <= gap < 0.5 and (chained or self._rng.random() < self._hand.joins):
+            self._join(end, int(begin), 0.75 if chained else 0.1)
+        self._last = digit
 
-    def _join(self, end: int, begin: int) -> None:
+    def _join(self, end: int, begin: int, lowest: float) -> None:
         """Go on to the next digit without lifting the pen, where the two have ink at about one height."""
         rng = self._rng
-        y = int(self._base - rng.uniform(0.1, 1.0) * BODY * self._hand.small_zero)
+        y = int(self._base - rng.uniform(lowest, 1.0) * BODY * self._hand.small_zero)
         reach = BODY // 2
         before = self._ink[y - 2 : y + 3, max(0, end - reach) : end].max(axis=0) > 0.3
         after = self._ink[y - 2 : y + 3, begin : begin + reach].max(axis=0) > 0.3
@@ -497,7 +427,7 @@ class _Scene:
     def _ending(self) -> None:
         """What people put after a sum: a stop, a dash, two lines, a flourish."""
         rng = self._rng
-        for mark in str(rng.choice([".-", "-", "=", ".", ",", "--", ".=", "/", "#", ".--", "*", "~", "x", "L"])):
+        for mark in str(rng.choice([".-", "-", "=", ".", ",", "--", ".=", "/-", "#", ".--", "*", "~", "x", "L"])):
             if mark == "/":
                 self._slash(float(rng.uniform(0.0, 0.4)))
             elif mark in ".,":
@@ -626,7 +556,7 @@ def _sign(name: str, rng: np.random.Generator) -> list[Stroke]:
     """A sign that is no digit, in strokes; what is not known is a short line."""
     far = float(rng.uniform(0.35, 0.9))
     level = float(rng.normal(0, 0.04))
-    tall, lean = rng.uniform(1.17, 1.75), rng.uniform(0.25, 0.85)
+    tall, lean = rng.uniform(1.13, 1.7), rng.uniform(0.25, 0.85)
     skeletons = {
         ".": "0 0 2 2",
         ",": f"6 0 4 {10 + 10 * far:.0f} -6 {20 + 20 * far:.0f}",

@@ -38,14 +38,14 @@ class Spot:
 
 
 def penalised(steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(steps, 11) probabilities with less for the blanks, each step's sum still 1.
+    """(…, steps, 11) probabilities with less for the blanks, each step's sum still 1.
 
     A network that learnt by connectionist temporal classification leaves out digits far more often than it adds any, a
     slim 1 above all. A penalty on the blank evens that out, as in the decoders of speech recognition.
     """
     less = steps.copy()
-    less[:, BLANK] *= math.exp(-PENALTY)
-    less /= less.sum(axis=1, keepdims=True)
+    less[..., BLANK] *= math.exp(-PENALTY)
+    less /= less.sum(axis=-1, keepdims=True)
     return less
 
 

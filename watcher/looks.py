@@ -1,4 +1,4 @@
-"""Several looks at one line of writing: narrower, wider, slanted and, where it stays doubtful, digit by digit.
+"""Several looks at one line of writing: wider and, where it stays doubtful, narrower and digit by digit.
 
 The networks are handed in; else this is pure.
 """
@@ -17,17 +17,17 @@ from watcher.line import BODY, HEIGHT, INKED
 from watcher.normalise import as_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from watcher.model import LineReader, Network
     from watcher.plane import Labels, Mask
 
-WAYS: Final = ((0.85, 0.18), (1.18, -0.18)), ((0.85, -0.18), (1.18, 0.18))
+WAYS: Final = (1.18, -0.18), (0.85, 0.18)
 """Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on.
 
-The second pair is for what the first leaves in doubt.
+The second is for what the first leaves in doubt.
 """
 SURE = 0.9  # of the likeliest value, for no more looks
 SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
@@ -47,29 +47,37 @@ def look(
 
     Where the first look is not sure that there are as many as `least` digits, it is left at that, and no value found.
 
-    Returns the (steps, 11) probabilities at the line's own width and the values found, the likeliest first.
+    Returns the first network's (steps, 11) probabilities at the line's own width, and the values found, the likeliest
+    first.
     """
     first, second = WAYS
     if least:
         said = read_lines([image])
-        if sum(math.exp(one.score) for one in candidates(said[0]) if len(one.value) >= least) < SEVERAL:
-            return said[0], []
+        readings = _readings(said)
+        several = [math.exp(one.score) for found in readings for one in found if len(one.value) >= least]
+        if sum(several) < SEVERAL * len(readings):
+            return said[0][0], []
         # No penalty: it would make two digits of one with a foot, where there may be one only.
-        said += read_lines([_otherwise(image, *way) for way in first])
+        readings += _readings(read_lines([_otherwise(image, *first)]))
     else:
-        said = [penalised(steps) for steps in read_lines([image, *(_otherwise(image, *way) for way in first)])]
-    readings = [candidates(steps) for steps in said]
+        said = [penalised(steps) for steps in read_lines([image, _otherwise(image, *first)])]
+        readings = _readings(said)
     found = agreed(readings)
     if found[0].score <= math.log(SURE):
-        more = read_lines([_otherwise(image, *way) for way in second])
-        readings += [candidates(steps if least else penalised(steps)) for steps in more]
+        more = read_lines([_otherwise(image, *second)])
+        readings += _readings(more if least else map(penalised, more))
         found = agreed(readings)
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return said[0], found
+    return said[0][0], found
+
+
+def _readings(said: Iterable[NDArray[np.float32]]) -> list[list[Candidate]]:
+    """What each network finds in each look, from (networks, steps, 11) probabilities of each."""
+    return [candidates(steps) for networks in said for steps in networks]
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:

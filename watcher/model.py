@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SERVES = "digits.tflite"
 FIELDS = "fields.tflite"
-FORMAT = 2  # of the card
+FORMAT = 3  # of the card
 STRIDE = 4  # pixels: a line's width is brought to a multiple of it
 
 
@@ -137,7 +137,7 @@ def load(model: Path) -> tuple[Card, Network]:
 
 
 def load_fields(card: Card) -> LineReader | None:
-    """The function that reads along lines: (HEIGHT, width) in [0, 1] → probabilities (steps, 11), of each.
+    """The function that reads along lines: (HEIGHT, width) in [0, 1] → probabilities (networks, steps, 11), of each.
 
     None where the model has no network for fields. Raises ModelError.
     """
@@ -165,7 +165,7 @@ def digit_reader(file: Path) -> Network:
 
 
 def line_reader(file: Path) -> LineReader:
-    """What the field network in a file says, whatever its card may say: of each (HEIGHT, width) the (steps, 11).
+    """What the field networks in a file say, whatever its card may say: of each (HEIGHT, width) (networks, steps, 11).
 
     Raises ModelError where that is no network.
     """
@@ -173,7 +173,7 @@ def line_reader(file: Path) -> LineReader:
 
 
 def read_along(network: Network, lines: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """What a field network says along each of some lines, read in one go: three take a third less time than by turns.
+    """What field networks say along each of some lines, read in one go: three take a third less time than by turns.
 
     Only the looks at one line go together, so that what a line says does not depend on which others it came with.
     """
@@ -182,7 +182,8 @@ def read_along(network: Network, lines: Sequence[NDArray[np.float32]]) -> list[N
     for row, one in zip(batch, lines, strict=True):
         row[:, : one.shape[1], 0] = one
     said = network(batch)
-    return [steps[: len(steps) * width // batch.shape[2]] for steps, width in zip(said, widths, strict=True)]
+    steps = said.shape[2]
+    return [one[:, : steps * width // batch.shape[2]] for one, width in zip(said, widths, strict=True)]
 
 
 def _network(file: Path) -> Network:
