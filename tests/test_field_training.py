@@ -11,7 +11,9 @@ import pytest
 
 from train import ctc
 from train.fields import GAPS, field, plain
+from train.hands import figure
 from train.lines import Lines, Task, long_enough, make_slice, pool
+from train.styles import STYLES
 from watcher.line import HEIGHT, normalise_line
 
 if TYPE_CHECKING:
@@ -55,6 +57,17 @@ def test_fields_are_of_all_kinds(digits: tuple[Images, Labels]) -> None:
     means = [float(page.mean()) for page, _ in made]
     assert min(means) < 90
     assert max(means) > 200
+
+
+@pytest.mark.parametrize(("digit", "way"), [(digit, way) for digit, ways in STYLES.items() for way in ways])
+def test_each_way_to_write_is_of_about_unit_height(digit: str, way: str) -> None:
+    """Each skeleton gives strokes of a figure: as high as a digit, no wider, and of a digit that there is."""
+    assert digit in "0123456789"
+    points = np.concatenate(figure((way,), np.random.default_rng(1)))
+    low, high = points.min(axis=0), points.max(axis=0)
+    assert np.abs(points).max() < 1.3
+    assert 0.6 < high[1] - low[1] < 1.3
+    assert high[0] - low[0] < 1.1
 
 
 def test_strings_keep_their_gaps(digits: tuple[Images, Labels]) -> None:

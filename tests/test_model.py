@@ -63,7 +63,7 @@ def test_shipped_model_is_fit() -> None:
 def test_other_format(tmp_path: Path) -> None:
     """A card of another format is refused, with both numbers and what to do."""
     message = complaint(copied(tmp_path, lambda card: card.update(format=1)))
-    assert "format 1, this program reads 2" in message
+    assert "format 1, this program reads 3" in message
     assert "make train" in message
 
 
