@@ -59,7 +59,7 @@ def lines(count: int) -> Lines:
 
 def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both networks learn from labels that they would have read otherwise, and what comes out serves."""
-    for name, value in (("MIXED", 40), ("EPOCHS", 6), ("VIEWS", 72)):  # so few crops have to be shown more often
+    for name, value in (("MIXED", 40), ("EPOCHS", 6), ("VIEWS", 60)):  # so few crops have to be shown more often
         monkeypatch.setattr(extra, name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(1)
