@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from watcher.decoding import BLANK, PENALTY, candidates, penalised, spots, substitutions
+from watcher.decoding import BLANK, CLASSES, LEADING, PENALTY, SLASH, candidates, penalised, spots, substitutions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def steps_of(*said: dict[str, float]) -> NDArray[np.float32]:
     """Steps that say some digits with these probabilities, and else nothing."""
-    steps = np.full((len(said), BLANK + 1), 1e-6, np.float32)
+    steps = np.full((len(said), CLASSES), 1e-6, np.float32)
     for step, odds in zip(steps, said, strict=True):
         for digit, p in odds.items():
             step[int(digit)] = p
@@ -26,15 +26,15 @@ def steps_of(*said: dict[str, float]) -> NDArray[np.float32]:
 
 
 def collapsed(path: tuple[int, ...]) -> str:
-    """What a path of classes says: no digit twice without a blank between, no blanks."""
-    return "".join(str(c) for before, c in itertools.pairwise((-1, *path)) if c not in {before, BLANK})
+    """What a path of classes says: no digit twice without a blank between, no blanks and no slashes."""
+    return "".join(str(c) for before, c in itertools.pairwise((-1, *path)) if c not in {before, BLANK, SLASH})
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_finds_the_likeliest_value_of_all(seed: int) -> None:
     """The best value, and its probability, are those of summing up every path there is."""
     rng = np.random.default_rng(seed)
-    steps = np.zeros((6, BLANK + 1), np.float32)
+    steps = np.zeros((6, CLASSES), np.float32)
     used = [1, 2, 3, BLANK]
     steps[:, used] = rng.dirichlet(np.full(4, 0.5), 6)
     total: dict[str, float] = {}
@@ -82,6 +82,46 @@ def test_runners_up_take_the_place_of_digits() -> None:
     steps = steps_of({"1": 0.9, "7": 0.09}, {}, {"5": 0.7, "6": 0.29}, {}, {"8": 0.99})
     found = [one.value for one in substitutions(steps, candidates(steps)[:1])]
     assert found[:3] == ["168", "758", "768"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slash_is_no_digit(seed: int) -> None:
+    """A value is as likely as all paths that say it, with slashes anywhere, those before the first digit counted less.
+
+    A slash between digits that are alike parts them.
+    """
+    rng = np.random.default_rng(seed)
+    steps = np.zeros((5, CLASSES), np.float32)
+    used = [1, 7, BLANK, SLASH]
+    steps[:, used] = rng.dirichlet(np.full(4, 0.5), 5)
+    total: dict[str, float] = {}
+    for path in itertools.product(used, repeat=5):
+        before = list(itertools.takewhile(lambda sign: sign >= BLANK, path)).count(SLASH)
+        likely = math.prod(float(steps[t, c]) for t, c in enumerate(path)) * LEADING**before
+        total[collapsed(path)] = total.get(collapsed(path), 0.0) + likely
+    found = candidates(steps, beam=2000)
+    assert {"", "1", "11", "71"} < {one.value for one in found}
+    for one in found:
+        assert math.exp(one.score) == pytest.approx(total[one.value], rel=0.01)
+
+
+def test_digits_stand_beside_a_slash() -> None:
+    """A digit's place ends where a slash begins, as it does at a blank."""
+    steps = np.full((5, CLASSES), 1e-6, np.float32)
+    steps[range(5), [1, 1, SLASH, 1, BLANK]] = 0.9
+    assert candidates(steps)[0].value == "11"
+    assert [(spot.first, spot.last) for spot in spots(steps, "11")] == [(0, 1), (3, 3)]
+
+
+def test_what_may_be_a_slash_is_a_1_before_all_digits() -> None:
+    """The same doubtful stroke is a 1 where a number begins, and a slash inside of it."""
+    stroke, three = ({1: 0.3, SLASH: 0.7}, {3: 0.9999})
+    for said, value in (([stroke, three], "13"), ([three, stroke, three], "33")):
+        steps = np.full((2 * len(said), CLASSES), 1e-6, np.float32)
+        steps[1::2, BLANK] = 1
+        for step, odds in zip(steps[::2], said, strict=True):
+            step[list(odds)] = list(odds.values())
+        assert candidates(steps)[0].value == value
 
 
 def test_a_penalty_on_blanks() -> None:

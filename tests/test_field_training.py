@@ -14,6 +14,7 @@ from train.fields import GAPS, field, plain
 from train.hands import figure
 from train.lines import Lines, Task, long_enough, make_slice, pool
 from train.styles import STYLES
+from watcher.decoding import BLANK, CLASSES
 from watcher.line import HEIGHT, normalise_line
 
 if TYPE_CHECKING:
@@ -52,11 +53,32 @@ def test_fields_are_of_all_kinds(digits: tuple[Images, Labels]) -> None:
     made = [field(*digits, np.random.default_rng([5, index])) for index in range(300)]
     values = [value for _, value in made]
     assert {len(value) for value in values} >= {0, 1, 2, 3, 4, 5, 6, 7, 8}
-    assert set("".join(values)) == set("0123456789")
+    assert set("".join(values)) == set("0123456789/")
     assert all(page.dtype == np.uint8 and min(page.shape[:2]) >= 8 for page, _ in made)
     means = [float(page.mean()) for page, _ in made]
     assert min(means) < 90
     assert max(means) > 200
+
+
+def test_slashes_are_told_to_learn_from_and_not_to_judge_by(digits: tuple[Images, Labels]) -> None:
+    """What a field says has its slashes where they stand; what it is measured by has the digits alone."""
+    slashed = 0
+    for index in range(120):
+        seeds = [np.random.default_rng([5, index]) for _ in "ab"]
+        (_, text), (_, value) = field(*digits, seeds[0]), field(*digits, seeds[1], to_judge=True)
+        assert set(value) <= set("0123456789")
+        if "/" in text:
+            assert value == text.replace("/", "")
+            slashed += 1
+    assert slashed >= 3
+
+
+def test_hands_to_judge_by_stray_further() -> None:
+    """A figure is as far from its skeleton as is asked for, the same way for the same seed."""
+    way = STYLES["4"][0]
+    still, usual, strange = (np.concatenate(figure((way,), np.random.default_rng(2), stray)) for stray in (0, 1, 1.5))
+    assert np.abs(usual - still).max() > 0.005
+    assert strange - still == pytest.approx(1.5 * (usual - still))
 
 
 @pytest.mark.parametrize(("digit", "way"), [(digit, way) for digit, ways in STYLES.items() for way in ways])
@@ -114,18 +136,18 @@ def test_kept_fields_are_those_of_the_labels(
 
 
 def test_the_network_takes_lines_of_any_width() -> None:
-    """Two steps for each four pixels from each of its members, each a distribution over eleven classes."""
+    """Two steps for each four pixels of each of its members, each a distribution over the classes."""
     network = ctc.field_network()
     for width in (8, 64, 300):
         said = network(np.zeros((1, HEIGHT, width, 1), np.float32)).numpy()
-        assert said.shape == (1, ctc.MEMBERS, ctc.steps_of(width), ctc.CLASSES)
+        assert said.shape == (1, ctc.MEMBERS, ctc.steps_of(width), CLASSES)
         assert said.sum(axis=3) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_loss_is_that_of_all_paths() -> None:
     """Of two steps the loss of "1" is that of the paths 1-, -1 and 11, and of no digit that of two blanks."""
-    odds = np.full((2, 1, 2, ctc.CLASSES), 1e-9, np.float32)
-    odds[..., 1], odds[..., ctc.BLANK] = 0.3, 0.7
+    odds = np.full((2, 1, 2, CLASSES), 1e-9, np.float32)
+    odds[..., 1], odds[..., BLANK] = 0.3, 0.7
     steps = np.array([2, 2], np.int32)
     one = ctc.loss_of(odds[:1], steps[:1], np.array([[1]], np.int32))
     assert float(one) == pytest.approx(-np.log(2 * 0.3 * 0.7 + 0.3 * 0.3), abs=1e-3)
@@ -135,7 +157,7 @@ def test_the_loss_is_that_of_all_paths() -> None:
 
 def test_each_member_answers_for_itself() -> None:
     """The loss of several members is the sum of theirs, line by line: none learns to rely on the others."""
-    odds = np.random.default_rng(1).dirichlet(np.ones(ctc.CLASSES), (3, 2, 9)).astype(np.float32)
+    odds = np.random.default_rng(1).dirichlet(np.ones(CLASSES), (3, 2, 9)).astype(np.float32)
     steps, digits = np.array([9, 7, 8], np.int32), np.array([[1, 2], [3, -1], [-1, -1]], np.int32)
     alone = [float(ctc.loss_of(odds[:, [member]], steps, digits)) for member in range(2)]
     assert float(ctc.loss_of(odds, steps, digits)) == pytest.approx(sum(alone), rel=1e-5)

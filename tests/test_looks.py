@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from test_line import PLACES, drawn, image
 
-from watcher.decoding import BLANK, Candidate, penalised
+from watcher.decoding import BLANK, CLASSES, Candidate, penalised
 from watcher.line import HEIGHT
 from watcher.looks import MISCUT, WAYS, agreed, checked, likelihood, look, standing_alone
 from watcher.model import load, load_fields
@@ -27,7 +27,7 @@ MODEL = Path(__file__).parent.parent / "model"
 
 def said(value: str, sure: float) -> Plane:
     """What a network says of a line with these digits: each as likely as `sure`, else the one after it."""
-    steps = np.full((2 * len(value) + 1, BLANK + 1), 1e-6, np.float32)
+    steps = np.full((2 * len(value) + 1, CLASSES), 1e-6, np.float32)
     steps[::2, BLANK] = 1
     for place, digit in enumerate(value):
         steps[2 * place + 1, int(digit)] = sure

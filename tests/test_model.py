@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from watcher.decoding import CLASSES
 from watcher.errors import ModelError
 from watcher.model import FIELDS, SERVES, load, load_fields, read_card
 from watcher.normalise import VERSION
@@ -96,7 +97,7 @@ def test_a_line_is_read_step_by_step() -> None:
     widths = 8, 301, 30
     together = read([np.zeros((32, width), np.float32) for width in widths])
     for width, said in zip(widths, together, strict=True):
-        assert said.shape == read([np.zeros((32, width), np.float32)])[0].shape == (2, 2 * -(-width // 4), 11)
+        assert said.shape == read([np.zeros((32, width), np.float32)])[0].shape == (2, 2 * -(-width // 4), CLASSES)
         assert said.sum(axis=2) == pytest.approx(1, abs=1e-3)
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from watcher.decoding import BLANK, CLASSES, SLASH
 from watcher.line import HEIGHT
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
     from train.lines import Lines
 
-CLASSES = 11  # the digits, and the blank of the CTC
-BLANK = 10
+WRITTEN = {**{str(digit): digit for digit in range(10)}, "/": SLASH}  # the class of each sign that is to be learnt
 MEMBERS = 2  # networks that are trained and served as one
 STRIDE = 4  # pixels of width for each column of the last map
 STEPS = 2  # for each such column: narrow digits that are alike stand close
@@ -33,7 +33,7 @@ ALIKE = 16  # batches that are sorted by width together
 CALM = 0.2  # share of samples that are shown as they are
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
-"""Inputs (n, HEIGHT, width, 1), their steps (n,), digits (n, longest) padded with -1, and how many (n,)."""
+"""Inputs (n, HEIGHT, width, 1), their steps (n,), classes (n, longest) padded with -1, and how many (n,)."""
 
 
 def field_network() -> keras.Model:
@@ -101,7 +101,7 @@ def batch_of(lines: Lines, indices: NDArray[np.int64], rng: np.random.Generator 
     values = [lines.values[i] for i in indices]
     digits = np.full((len(values), max(1, *map(len, values), 1)), -1, np.int32)
     for line, value in zip(digits, values, strict=True):
-        line[: len(value)] = [int(digit) for digit in value]
+        line[: len(value)] = [WRITTEN[sign] for sign in value]
     steps = np.array([steps_of(width) for width in widths], np.int32)
     return inputs, steps, digits, np.array([len(value) for value in values], np.int32)
 

@@ -106,13 +106,16 @@ def share(read: Read, lines: Lines) -> float:
 
 
 def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tried]:
-    """Read what a calibration of fields is made of: strings, and fields on made paper, of digits never trained on."""
+    """Read what a calibration of fields is made of, all of digits never trained on: strings, and fields on made paper.
+
+    Those are written in stranger hands than were trained on (`train.fields.STRANGE`), since those that come will be.
+    """
     held = every_twelfth(len(mnist.train_images))
     images, labels = mnist.train_images[held], mnist.train_labels[held]
     name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
     tried: list[Tried] = []
     clean = _strings(images, labels, CLEAN * len(worn), None, seed)
-    for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper", FLOOR, worn)):
+    for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper in strange hands", FLOOR, worn)):
         best = [read(plane) for plane in lines.planes]
         # As in the watcher: what is read as one digit or none is for the digit network.
         judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]

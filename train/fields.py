@@ -36,6 +36,7 @@ SINGLE = 0.12  # share of fields that are one digit, as the digit network's samp
 NOTHING = 0.03  # share that holds no digit
 LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.015)
 """How often a field has 1, 2, 3 … digits."""
+STRANGE = 1.5  # times as far from the known ways to write as in training: hands to judge by are nobody's that it saw
 OWN = 0.3  # share of digits drawn as strokes of our own, in a hand that does so
 FORMS: Final = {"nothing": 0.4, "underline": 0.16, "frame": 0.1, "comb": 0.2, "boxes": 0.08, "dots": 0.06}
 """What is printed around a field, and how often."""
@@ -62,9 +63,10 @@ class Hand:
     chains: bool  # zeros one behind the other are written without lifting the pen
     tall_one: float  # size of a 1 beside the other digits
     joins: float  # share of digits that a stroke joins to the next
+    stray: float  # how far digits are from the known ways to write them, times the usual
 
     @classmethod
-    def any(cls, rng: np.random.Generator) -> Hand:
+    def any(cls, rng: np.random.Generator, stray: float = 1.0) -> Hand:
         """Somebody's hand."""
         chains = bool(rng.random() < 0.12)
         return cls(
@@ -72,20 +74,21 @@ class Hand:
             aspect=float(np.exp(rng.normal(0, 0.16))),
             half=float(BODY * np.exp(rng.uniform(np.log(0.014), np.log(0.085)))),
             unsteady=float(rng.uniform(0.02, 0.1)),
-            bend=float(rng.uniform(0, 0.03) * BODY),
+            bend=float(rng.uniform(0, 0.03) * BODY * stray),
             seed=int(rng.integers(1 << 30)),
             own=OWN * float(rng.integers(0, 4)),
             small_zero=float(rng.uniform(0.4 if chains else 0.55, 0.9)) if chains or rng.random() < 0.15 else 1.0,
             chains=chains,
             tall_one=float(rng.uniform(1.1, 1.55)) if rng.random() < 0.15 else 1.0,
             joins=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.18 else 0.0,
+            stray=stray,
         )
 
 
 def field(images: Images, labels: Labels, rng: np.random.Generator, *, to_judge: bool = False) -> tuple[Page, str]:
-    """Make a field of digits from `images`, or of strokes of our own: the crop and its digits.
+    """Make a field of digits from `images`, or of strokes of our own: the crop, and its digits and slashes.
 
-    With `to_judge` it is one to measure by, in which strings of MNIST's digits are as they are.
+    With `to_judge` it is one to measure by: the digits alone are told, and strings of MNIST's digits are as they are.
     """
     kind = rng.random()
     if kind < SINGLE:
@@ -106,11 +109,13 @@ def field(images: Images, labels: Labels, rng: np.random.Generator, *, to_judge:
             digits = np.asarray(255 * augment(digits, rng)[..., 0], np.uint8)
         return _side_by_side(digits, labels[some], gap, rng)
     form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
-    hand = Hand.any(rng)
-    scene = _Scene(images, labels, hand, rng)
-    value = scene.cells(count, form) if form in {"comb", "boxes"} else scene.line(count)
+    scene = _Scene(images, labels, Hand.any(rng, STRANGE if to_judge else 1.0), rng)
+    if form in {"comb", "boxes"}:
+        scene.cells(count, form)
+    else:
+        scene.line(count)
     ink, print_, body = scene.cropped(form)
-    return _taken(ink, print_, body, rng), value
+    return _taken(ink, print_, body, rng), scene.text.replace("/", "") if to_judge else scene.text
 
 
 def date(images: Images, labels: Labels, mark: str, rng: np.random.Generator) -> tuple[Page, str]:
@@ -174,14 +179,14 @@ class _Scene:
         self._ink = np.zeros((self._base + 3 * BODY, 1600), np.float32)
         self._x = 3 * BODY  # where the writing has come to
         self._start = self._x
-        self._last = -1  # digit that was written
+        self.text = ""  # the digits and slashes that were written
         self._slope = float(rng.normal(0, 0.04)) if rng.random() < 0.5 else 0.0
         if rng.random() < 0.06:
             self._slope = float(rng.uniform(-0.16, 0.16))
         self._rows: tuple[float, float] | None = None  # top and bottom of a frame
         self._cells: list[tuple[float, float]] = []
 
-    def line(self, count: int) -> str:
+    def line(self, count: int) -> None:
         """Write digits freely, with what people put before, between and after them."""
         rng = self._rng
         value = self._value(count)
@@ -206,7 +211,6 @@ class _Scene:
             self._ending()
         if rng.random() < 0.05:
             self._label()
-        return value
 
     def write(self, value: str, marks: dict[int, str], gap: float, jitter: float) -> None:
         """Write digits with about `gap` bodies of paper between, and before some of them, by their place, a mark."""
@@ -223,7 +227,7 @@ class _Scene:
                 apart = max(apart, 0.0) + (float(rng.uniform(0.0, 0.6)) if mark == " " else 0)
             self._digit(int(digit), apart)
 
-    def cells(self, count: int, form: str) -> str:
+    def cells(self, count: int, form: str) -> None:
         """Write digits into the cells of a comb or into boxes of their own, the unused ones crossed or empty."""
         rng = self._rng
         value = self._value(count)
@@ -241,13 +245,14 @@ class _Scene:
             place = index - before
             if 0 <= place < count:
                 self._put(self._glyph(int(value[place])), middle, centred=True)
+                self.text += value[place]
             elif crossed:
                 size = 1.0 if crossed == "/" else float(rng.uniform(0.45, 1.1))
                 self._put(self._drawn(_sign(crossed, rng), size), middle, centred=True)
+                self.text += "/" * (crossed == "/")
         self._x = int(self._cells[-1][1])
         top, bottom = rng.uniform(0.05, 0.55, 2) if rng.random() < 0.75 else rng.uniform(-0.06, 0.15, 2)
         self._rows = self._top - float(top) * BODY, self._base + float(bottom) * BODY
-        return value
 
     def cropped(self, form: str) -> tuple[Ink, Ink, float]:
         """Cut the crop out: the writing, what is printed, and the height of a digit."""
@@ -283,7 +288,10 @@ class _Scene:
             # The same way to write a digit throughout a field, drawn anew each time.
             way = np.random.default_rng([hand.seed, digit])
             ways = STYLES.get(str(digit), ())
-            strokes = hands.figure(ways, way) if ways and way.random() < 0.6 else hands.digit(str(digit), way)
+            if ways and way.random() < 0.6:
+                strokes = hands.figure(ways, way, hand.stray)
+            else:
+                strokes = hands.digit(str(digit), way, hand.stray)
             return self._drawn(strokes, size)
         index = int(rng.choice(self._of[digit]))
         return self._rewritten(self._images[index], digit, size)
@@ -335,14 +343,14 @@ class _Scene:
 
     def _digit(self, digit: int, gap: float) -> None:
         """Put a digit behind what is written, `gap` bodies of paper between their ink."""
-        chained = self._hand.chains and self._last == digit == 0
+        chained = self._hand.chains and digit == 0 and self.text.endswith("0")
         gap = min(gap, 0.3) if chained else gap
         glyph = self._glyph(digit)
         end, begin = self._x, self._behind(glyph, gap * BODY)
         self._put(glyph, begin)
         if end > self._start and 0 <= gap < 0.5 and (chained or self._rng.random() < self._hand.joins):
             self._join(end, int(begin), 0.75 if chained else 0.1)
-        self._last = digit
+        self.text += str(digit)
 
     def _join(self, end: int, begin: int, lowest: float) -> None:
         """Go on to the next digit without lifting the pen, where the two have ink at about one height."""
@@ -417,6 +425,7 @@ class _Scene:
         glyph = self._drawn(_sign("/", rng), 1.0, thinner)
         lift = -float(rng.uniform(0.25, 0.75)) * max(0, glyph.shape[0] - BODY) or 0.1
         self._put(glyph, self._behind(glyph, gap * BODY, lift), lift=lift)
+        self.text += "/"
 
     def _sign(self, name: str, gap: float) -> None:
         glyph = self._drawn(_sign(name, self._rng), float(self._rng.uniform(0.7, 1.1)))

@@ -144,20 +144,20 @@ SIGNS: Final[tuple[str, ...]] = (
 )
 
 
-def digit(name: str, rng: np.random.Generator) -> list[Stroke]:
-    """Write a digit once, 1 and 7 in the many ways of Europe."""
+def digit(name: str, rng: np.random.Generator, stray: float = 1.0) -> list[Stroke]:
+    """Write a digit once, 1 and 7 in the many ways of Europe, `stray` times as far from any of them as usual."""
     if name == "1":
-        return trace(one(rng), rng)
+        return trace(one(rng), rng, stray)
     if name == "7":
-        return trace(seven(rng), rng)
-    return figure(DIGITS[name], rng)
+        return trace(seven(rng), rng, stray)
+    return figure(DIGITS[name], rng, stray)
 
 
-def figure(skeletons: tuple[str, ...], rng: np.random.Generator) -> list[Stroke]:
+def figure(skeletons: tuple[str, ...], rng: np.random.Generator, stray: float = 1.0) -> list[Stroke]:
     """Write one of some skeletons once."""
     chosen = skeletons[rng.integers(len(skeletons))]
     arcs = [np.array(arc.split(), float).reshape(-1, 2) / 100 for arc in chosen.split("|")]
-    return trace(arcs, rng)
+    return trace(arcs, rng, stray)
 
 
 def one(rng: np.random.Generator) -> list[Stroke]:
@@ -216,10 +216,10 @@ def zigzag(rng: np.random.Generator) -> list[Stroke]:
     return [smooth(np.array([[-0.15, h + tilt], [0.9, h - tilt]])) for h in y]
 
 
-def trace(arcs: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
+def trace(arcs: list[Stroke], rng: np.random.Generator, stray: float = 1.0) -> list[Stroke]:
     """Draw arcs of points as an unsteady hand: what shares a point still does."""
     moved: dict[tuple[float, ...], Stroke] = {}
-    spread = rng.uniform(0.008, 0.035)
+    spread = stray * rng.uniform(0.008, 0.035)
     return [
         smooth(np.array([moved.setdefault(tuple(point), point + rng.normal(0, spread, 2)) for point in arc]))
         for arc in arcs

@@ -39,7 +39,7 @@ SOURCES = ("augmentation.py", "fields.py", "hands.py", "lines.py", "nothing.py",
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines of writing as the network sees them, and their digits."""
+    """Lines of writing as the network sees them, and their digits: to learn from, with the slashes between them."""
 
     planes: tuple[NDArray[np.uint8], ...]  # (HEIGHT, width) each
     values: tuple[str, ...]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLANK = 10  # the class that is no digit
+SLASH = 11  # nor is this: known by itself so that it is not taken for a 1
+CLASSES = 12
+LEADING = 0.05  # how likely a slash is to the network counts so much before the first digit: there it is mostly a 1
 PENALTY = 1.5  # taken off the log-probability of a blank
 BEAM = 12  # values kept at each step
 LEAST = 1e-4  # less likely digits are not followed up
@@ -38,7 +41,7 @@ class Spot:
 
 
 def penalised(steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(…, steps, 11) probabilities with less for the blanks, each step's sum still 1.
+    """(…, steps, CLASSES) probabilities with less for the blanks, each step's sum still 1.
 
     A network that learnt by connectionist temporal classification leaves out digits far more often than it adds any, a
     slim 1 above all. A penalty on the blank evens that out, as in the decoders of speech recognition.
@@ -50,14 +53,17 @@ def penalised(steps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:
-    """The likeliest values of (steps, 11) probabilities, the likeliest first, by prefix beam search (Graves 2012)."""
+    """The likeliest values of (steps, CLASSES) probabilities, likeliest first, by prefix beam search (Graves 2012).
+
+    A slash counts as a blank: it, too, parts two digits that are alike.
+    """
     # Of each value so far: its last digit, how likely it is with a blank at the end, and with that digit there.
     kept = [("", BLANK, 1.0, 0.0)]
     scale = 0.0  # log of what was taken out, lest the numbers vanish
     for step in steps.astype(np.float64).tolist():
-        blank = step[BLANK]
-        stays = [(value, last, (b + d) * blank, d * step[last]) for value, last, b, d in kept]
-        if blank > SURE:
+        none, begins = step[BLANK] + step[SLASH], step[BLANK] + LEADING * step[SLASH]
+        stays = [(value, last, (b + d) * (none if value else begins), d * step[last]) for value, last, b, d in kept]
+        if begins > SURE:
             kept = stays
             continue
         likely = [(digit, p) for digit, p in enumerate(step[:BLANK]) if p > LEAST]
@@ -87,7 +93,9 @@ def spots(steps: NDArray[np.float32], value: str) -> list[Spot]:
         return []
     states = np.full(2 * len(value) + 1, BLANK)
     states[1::2] = [int(digit) for digit in value]
-    logs = np.log(np.maximum(steps.astype(np.float64), 1e-30))[:, states]
+    said = steps.astype(np.float64)
+    said[:, BLANK] += said[:, SLASH]
+    logs = np.log(np.maximum(said, 1e-30))[:, states]
     count = len(states)
     # A blank between two digits may be left out unless they are alike.
     skips = np.full(count, -np.inf)

@@ -47,8 +47,8 @@ def look(
 
     Where the first look is not sure that there are as many as `least` digits, it is left at that, and no value found.
 
-    Returns the first network's (steps, 11) probabilities at the line's own width, and the values found, the likeliest
-    first.
+    Returns the first network's (steps, CLASSES) probabilities at the line's own width, and the values found, the
+    likeliest first.
     """
     first, second = WAYS
     if least:
@@ -76,7 +76,7 @@ def look(
 
 
 def _readings(said: Iterable[NDArray[np.float32]]) -> list[list[Candidate]]:
-    """What each network finds in each look, from (networks, steps, 11) probabilities of each."""
+    """What each network finds in each look, from (networks, steps, CLASSES) probabilities of each."""
     return [candidates(steps) for networks in said for steps in networks]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from watcher import line
 from watcher.calibration import Calibration
-from watcher.decoding import BLANK
+from watcher.decoding import CLASSES
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
 
@@ -137,7 +137,7 @@ def load(model: Path) -> tuple[Card, Network]:
 
 
 def load_fields(card: Card) -> LineReader | None:
-    """The function that reads along lines: (HEIGHT, width) in [0, 1] → probabilities (networks, steps, 11), of each.
+    """The function that reads along lines: (HEIGHT, width) in [0, 1] → (networks, steps, CLASSES) of each.
 
     None where the model has no network for fields. Raises ModelError.
     """
@@ -145,8 +145,11 @@ def load_fields(card: Card) -> LineReader | None:
         return None
     read = line_reader(card.field_file)
     classes = _classes(card.field_file, lambda lines: read([*lines])[0], (1, line.HEIGHT, 64))
-    if classes != BLANK + 1:
-        raise ModelError(f"model: {card.field_file} has {classes} outputs, a network for fields has {BLANK + 1}")
+    if classes != CLASSES:
+        raise ModelError(
+            f"model: {card.field_file} has {classes} outputs, a network for fields has {CLASSES}; "
+            "make the model again with 'make train'"
+        )
     return read
 
 
@@ -165,7 +168,7 @@ def digit_reader(file: Path) -> Network:
 
 
 def line_reader(file: Path) -> LineReader:
-    """What the field networks in a file say, whatever its card may say: of each (HEIGHT, width) (networks, steps, 11).
+    """What the field networks in a file say, whatever its card may say: see `load_fields`.
 
     Raises ModelError where that is no network.
     """

@@ -125,7 +125,7 @@ def read_field(
     *,
     rule: Rule | None = None,
 ) -> Reading:
-    """Judge a field by what the network says along its line: (steps, 11) probabilities, and the values found in them.
+    """Judge a field by the network's (steps, CLASSES) probabilities along its line, and the values found in them.
 
     It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. A
     value that `rule` put in the place of a likelier one is for review, however sure it is.
