@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -261,4 +262,4 @@ def risk_coverage(
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 72 else f"{name[:71]}…"
+    return textwrap.fill(name, 72, max_lines=2, placeholder="…")
