@@ -31,8 +31,8 @@ Probabilities = NDArray[np.float32]
 class Parity:
     """How well an exported network agrees with the one it was made from."""
 
-    images: int
-    same_digit: int
+    images: int  # or lines, once for each network that reads them
+    same_digit: int  # or the same value
     largest_difference: float  # of any probability
 
     def check(self, most: float) -> None:

@@ -36,7 +36,7 @@ SINGLE = 0.12  # share of fields that are one digit, as the digit network's samp
 NOTHING = 0.03  # share that holds no digit
 LENGTHS: Final = (0.04, 0.13, 0.17, 0.19, 0.17, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.015)
 """How often a field has 1, 2, 3 … digits."""
-STRANGE = 1.5  # times as far from the known ways to write as in training: hands to judge by are nobody's that it saw
+STRANGE = 1.5  # times as far from the known ways to write as in training: how hands to judge by stray
 OWN = 0.3  # share of digits drawn as strokes of our own, in a hand that does so
 FORMS: Final = {"nothing": 0.4, "underline": 0.16, "frame": 0.1, "comb": 0.2, "boxes": 0.08, "dots": 0.06}
 """What is printed around a field, and how often."""

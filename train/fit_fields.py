@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 8
 FIELDS_MADE = 240_000  # to train on
-DIFFER = 0.04  # share of readings that the export may do otherwise, a line by one network: the doubtful ones
+DIFFER = 0.04  # share of readings, a line by one network, in which the export may differ: half as many do, the doubtful
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
 SHOWN = 48  # fields in the picture of what was trained on
 CELL = 240, 60  # pixels, width and height of each
