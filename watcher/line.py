@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from watcher.normalise import RIM_SAY
+from watcher.plane import components, middle, one_plane, polarity, resized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,14 +73,14 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
     for left, right in pairwise(middles):
         first, last = int(left) + 1, max(int(right), int(left) + 2)
         between = columns[first:last]
-        centre = np.abs(np.arange(len(between)) - len(between) / 2) / (len(between) + 1)
-        cuts.append(first + int((between + centre).argmin()) if len(between) else (left + right) / 2)
+        aside = np.abs(np.arange(len(between)) - len(between) / 2) / (len(between) + 1)
+        cuts.append(first + int((between + aside).argmin()) if len(between) else (left + right) / 2)
     cuts.append(min(float(width), middles[-1] + REACH * HEIGHT) if middles else width)
     found = []
-    for middle, left, right in zip(middles, cuts, cuts[1:], strict=False):
-        x0, x1 = int(max(left, middle - REACH * HEIGHT)), int(np.ceil(min(right, middle + REACH * HEIGHT)))
+    for centre, left, right in zip(middles, cuts, cuts[1:], strict=False):
+        x0, x1 = int(max(left, centre - REACH * HEIGHT)), int(np.ceil(min(right, centre + REACH * HEIGHT)))
         _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
-        near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - middle) < 0.35 * BODY
+        near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - centre) < 0.35 * BODY
         real = stats[1:, cv2.CC_STAT_HEIGHT] >= 0.3 * BODY
         mine = np.flatnonzero(near & real) + 1
         if mine.size:
@@ -97,9 +97,9 @@ def normalise_line(page: Page) -> Line | None:
     """Find the line of writing on `page`, set it straight and bring it to one height; None where nothing is written."""
     height, width = page.shape[:2]
     scale = min(SEARCH / height, WIDEST / width)
-    small = _resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
+    small = resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
     grey = _grey(small)
-    sign = _polarity(grey)
+    sign = polarity(grey, _odd(grey.shape[0]))
     found = _extent(_ink(grey, sign, grey.shape[0]))
     if found is None:
         return None
@@ -121,7 +121,7 @@ def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
     top, bottom = max(0, y - reach), min(page.shape[0], y + h + reach)
     scale = HEIGHT / h
     width = min(LONGEST, max(8, round(w * scale)))
-    part = _resized(page[top:bottom, x : x + w], width, max(1, round((bottom - top) * scale)))
+    part = resized(page[top:bottom, x : x + w], width, max(1, round((bottom - top) * scale)))
     ink = _ink(_grey(part), sign, HEIGHT)
     tilt = slope * (w / h) * (HEIGHT / width)  # in pixels of the input, which may be squeezed
     matrix = np.array([[1, 0, 0], [tilt, 1, (y - top) * scale - tilt * width / 2]], np.float32)
@@ -129,39 +129,19 @@ def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
     return np.asarray(cv2.warpAffine(ink, matrix, (width, HEIGHT), flags=how), np.float32)
 
 
-def _resized(page: Page, width: int, height: int) -> Page:
-    how = cv2.INTER_AREA if height < page.shape[0] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(page, (width, height), interpolation=how), np.uint8)
-
-
 def _grey(page: Page) -> Plane:
-    """One plane along the colour axis in which neighbouring pixels differ most, so that no pen vanishes."""
-    if page.ndim == 2:
-        return page.astype(np.float32)
-    side = page.shape[0] // 2 * 2 + 1
-    detail = page.astype(np.float32) - cv2.blur(page, (side, side))
-    some = detail[::2, ::2].reshape(-1, 3)
-    axis = np.linalg.eigh(some.T @ some)[1][:, -1]
-    axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
-    return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), np.float32).reshape(page.shape[:2])
+    return one_plane(page, _odd(page.shape[0]))
 
 
-def _polarity(grey: Plane) -> int:
-    """1 where the ink is the dark, -1 where it is the bright: strokes are few and far from the paper's level."""
-    side = grey.shape[0] // 2 * 2 + 1
-    detail = grey - cv2.blur(grey, (side, side))
-    square = detail * detail
-    skew = float((square * detail).mean()) / (float(square.mean()) ** 1.5 + 1e-6)
-    # In a tight crop of a thick pen the strokes are not few, but most of the rim is paper still.
-    rim = np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
-    above = float(np.median(rim) - grey.mean()) / (float(grey.std()) + 1e-6)
-    return 1 if skew <= RIM_SAY * min(max(above, -1), 1) else -1
+def _odd(size: float) -> int:
+    """An odd kernel size of about as many pixels."""
+    return 2 * int(size / 2) + 1
 
 
 def _ink(grey: Plane, sign: int, height: int) -> Plane:
     """How much ink each pixel holds, on paper made flat: what closing fills is thin and dark."""
     grey = sign * grey
-    side = int(STROKE * height) // 2 * 2 + 1
+    side = _odd(STROKE * height)
     paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     return np.asarray(cv2.blur(paper, (5, 5)) - grey, np.float32)
 
@@ -170,7 +150,7 @@ def _levelled(ink: Plane) -> NDArray[np.float32]:
     """Ink from 0 to 1: 1 is what the strokes usually hold."""
     top = np.partition(ink, int(0.985 * ink.size), axis=None)[int(0.985 * ink.size)]
     strokes = ink[ink > 0.4 * top]
-    level = max(float(np.median(strokes)) if strokes.size else 0.0, MIN_CONTRAST)
+    level = max(middle(strokes) if strokes.size else 0.0, MIN_CONTRAST)
     return np.asarray(np.clip(ink / level, 0, 1.25) / 1.25, np.float32)
 
 
@@ -182,10 +162,10 @@ def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
         return None
     mask = (ink > SHARE * high).astype(np.uint8)
     clean = _without_lines(mask)
-    labels, stats = _components(clean)
+    labels, stats, _ = components(clean)
     keep = _strokes(stats, height)
     if not keep.any():  # a 1 that fills the crop may look ruled
-        labels, stats = _components(mask)
+        labels, stats, _ = components(mask)
         keep = _strokes(stats, height)
         if not keep.any():
             return None
@@ -194,12 +174,12 @@ def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
     centre = (stats[:, 0] + stats[:, 2] / 2 - width / 2) * slope
     top, bottom = stats[:, 1] - centre, stats[:, 1] + stats[:, 3] - centre
     first, last = stats[keep, 0].min(), (stats[keep, 0] + stats[keep, 2]).max()
-    middle = ((first + last) / 2 - width / 2) * slope  # the cut is straightened about its own middle
+    down = ((first + last) / 2 - width / 2) * slope  # the cut is straightened about its own middle
     return (
         int(first),
-        int(top[tall].min() + middle),
+        int(top[tall].min() + down),
         int(last),
-        int(np.ceil(bottom[tall].max() + middle)),
+        int(np.ceil(bottom[tall].max() + down)),
     ), slope
 
 
@@ -242,7 +222,7 @@ def _without_lines(mask: Mask) -> Mask:
     down = np.asarray(down, np.uint8) & mask
     ruled = across.copy()
     if down.any():
-        labels, stats = _components(down)
+        labels, stats, _ = components(down)
         bounds = cv2.dilate(across, np.ones((9, 5), np.uint8))
         bounds[:2], bounds[-2:] = 1, 1
         for i in range(1, len(stats)):
@@ -251,9 +231,3 @@ def _without_lines(mask: Mask) -> Mask:
             if w < 0.2 * height and (h >= SPAN * height or (between and across.any())):
                 ruled |= (labels == i).astype(np.uint8)
     return mask & ~ruled
-
-
-def _components(mask: Mask) -> tuple[Labels, Labels]:
-    """Connected strokes: each pixel's number (0: paper), and left, top, width, height and area of each."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask))
-    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)

@@ -316,8 +316,7 @@ def _side(ours: Mask) -> Mask | None:
     slope, at = _fitted(x, top)
     if median(np.abs(top - slope * x - at)) > 2 * STEADY * WORK:
         return None
-    line = np.polyfit(x, top, 1)
-    rows = np.arange(height)[:, np.newaxis] - np.polyval(line, np.arange(width))
+    rows = np.arange(height)[:, np.newaxis] - slope * np.arange(width) - at
     # As thick as it is where no stroke touches it, and its rough edge.
     solid = np.cumsum((ours == 0) & (rows > 0), axis=0) == 0
     thick = float(np.quantile(np.where(solid, rows, 0).max(axis=0), 0.3))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watcher.lines import without_lines
-from watcher.plane import RIM, WORK, mean, middle, odd, only
+from watcher.plane import RIM, WORK, mean, middle, odd, one_plane, only, polarity, resized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,6 @@ Page = NDArray[np.uint8]
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
 MIN_SIGNAL = 5.0  # of ink over the paper's noise
-RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow at the rim is no ink
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
 GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
@@ -91,7 +90,7 @@ def looks(page: Page) -> Iterator[Look]:
 
 def _look(page: Page, part: Box) -> Look:
     x, y, w, h = part
-    grey = _grey(_at_working_size(page[y : y + h, x : x + w]))
+    grey = one_plane(_at_working_size(page[y : y + h, x : x + w]), odd(0.2))
     ink = _ink(grey)
     level, least = _level(ink)
     dark = (ink > level).astype(np.uint8)
@@ -114,46 +113,19 @@ def _at_working_size(page: Page) -> Page:
     """The page at the one area that every length here is a share of, its aspect kept."""
     height, width = page.shape[:2]
     scale = WORK / (height * width) ** 0.5
-    size = max(8, round(width * scale)), max(8, round(height * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(page, size, interpolation=how), dtype=np.uint8)
-
-
-def _grey(page: Page) -> Plane:
-    """One plane along the colour axis in which neighbouring pixels differ most, so that no pen vanishes."""
-    if page.ndim == 2:
-        return page.astype(np.float32)
-    detail = page.astype(np.float32) - cv2.blur(page, (odd(0.2), odd(0.2)))
-    some = detail[::2, ::2].reshape(-1, 3)
-    axis = np.linalg.eigh(some.T @ some)[1][:, -1]
-    axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
-    return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), dtype=np.float32).reshape(page.shape[:2])
+    return resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
 
 
 def _ink(grey: Plane) -> Plane:
     """How much ink each pixel holds, on paper made flat, whether the ink is the dark or the bright."""
     grey = cv2.GaussianBlur(grey, (3, 3), 0).astype(np.float32)
-    sign = _polarity(grey)
+    small = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+    sign = polarity(small, odd(0.25))
     # What closing fills is thin and dark; a shadow's edge it leaves, so it cancels out.
-    small = cv2.resize(sign * grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     kernel = np.ones((odd(WIDEST_STROKE / 2), odd(WIDEST_STROKE / 2)), np.uint8)
-    paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel)
+    paper = cv2.morphologyEx(sign * small, cv2.MORPH_CLOSE, kernel)
     paper = cv2.resize(paper, (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(paper - sign * grey, dtype=np.float32)
-
-
-def _polarity(grey: Plane) -> int:
-    """1 where the ink is the dark, -1 where it is the bright."""
-    small = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
-    # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
-    detail = small - cv2.blur(small, (odd(0.25), odd(0.25)))
-    square = detail * detail
-    skew = float(mean(square * detail)) / (float(mean(square)) ** 1.5 + 1e-6)
-    # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
-    rim = np.concatenate([small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()])
-    apart = small - mean(small)
-    rim_above = float(middle(rim) - mean(small)) / (float(np.sqrt(mean(apart * apart))) + 1e-6)
-    return 1 if skew <= RIM_SAY * min(max(rim_above, -1), 1) else -1
 
 
 def _level(ink: Plane) -> tuple[Plane, float]:

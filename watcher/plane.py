@@ -18,6 +18,8 @@ Labels = NDArray[np.integer]
 # Every crop is brought to one area, so that each length is a share of one size and holds for all.
 WORK = 128  # pixels, the square root of the working area
 RIM = 0.22  # of the crop's side: where a frame is
+RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow at the rim is no ink
+COARSE = 3  # times: from which on a picture is halved first
 
 
 class Strokes(NamedTuple):
@@ -41,6 +43,41 @@ def components(mask: Mask) -> Strokes:
 def only(chosen: NDArray[np.bool_], labels: Labels) -> Mask:
     """The mask of the chosen components alone."""
     return np.take(chosen.astype(np.uint8), labels)
+
+
+def resized(page: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """A picture (height, width, …) at another size, averaged down or interpolated up."""
+    if height >= page.shape[0]:
+        return np.asarray(cv2.resize(page, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    # Over two by two pixels OpenCV averages ten times as fast as over any other number.
+    while page.shape[0] >= COARSE * height and page.shape[1] >= COARSE * width:
+        half = page.shape[1] // 2, page.shape[0] // 2
+        page = np.asarray(cv2.resize(page[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(page, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def one_plane(page: NDArray[np.uint8], side: int) -> Plane:
+    """The colour axis along which pixels differ most from those `side` pixels around them, so that no pen vanishes."""
+    if page.ndim == 2:
+        return page.astype(np.float32)
+    detail = page.astype(np.float32) - cv2.blur(page, (side, side))
+    some = detail[::2, ::2].reshape(-1, 3)
+    axis = np.linalg.eigh(some.T @ some)[1][:, -1]
+    axis *= (1 if axis.sum() >= 0 else -1) / np.abs(axis).sum()  # the brighter stays the brighter
+    return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), dtype=np.float32).reshape(page.shape[:2])
+
+
+def polarity(grey: Plane, side: int) -> int:
+    """1 where the ink is the dark, -1 where it is the bright, beside what is `side` pixels around."""
+    # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
+    detail = grey - cv2.blur(grey, (side, side))
+    square = detail * detail
+    skew = float(mean(square * detail)) / (float(mean(square)) ** 1.5 + 1e-6)
+    # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
+    rim = np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
+    apart = grey - mean(grey)
+    above = float(middle(rim) - mean(grey)) / (float(np.sqrt(mean(apart * apart))) + 1e-6)
+    return 1 if skew <= RIM_SAY * min(max(above, -1), 1) else -1
 
 
 def odd(share: float) -> int:
