@@ -134,6 +134,26 @@ def test_nothing_written_is_no_line() -> None:
     assert [normalise_line(page) for page in (blank, ruled, noisy)] == [None, None, None]
 
 
+@pytest.mark.parametrize("spread", [1, 3, 6, 12])
+def test_the_noise_of_a_wide_page_is_no_writing(spread: float) -> None:
+    """However much there is of it, and of the page: its darkest pixels are not far from the others."""
+    rng = np.random.default_rng(0)
+    for width in (150, 1600):
+        page = (235 + rng.normal(0, spread, (100, width))).clip(0, 255).astype(np.uint8)
+        assert normalise_line(page) is None
+
+
+def test_little_writing_on_a_wide_page_is_found() -> None:
+    """The same line of writing, however much empty paper is beside it."""
+    page = drawn()
+    wide = np.full((page.shape[0], 4000), 235, np.uint8)
+    wide[:, 900 : 900 + page.shape[1]] = page
+    found, alone = normalise_line(wide), image(page)
+    assert found is not None
+    assert alike(found.image, alone) > 0.9
+    assert found.box[0] == pytest.approx(900 + PLACES[0], abs=40)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (8, 2000), (2000, 8), (3, 3)])
 def test_any_shape_is_survived(size: tuple[int, int]) -> None:
     """Crops of any shape give a line or none, never an error."""

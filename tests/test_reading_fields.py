@@ -70,6 +70,40 @@ def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
         assert digit.value not in [other for other, _ in digit.alternatives]
 
 
+@pytest.mark.parametrize("width", [800, 1600, 3000])
+@pytest.mark.parametrize("value", ["23", "7213"])
+def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, value: str, width: int) -> None:
+    """It is not taken for one of its digits, nor for nothing."""
+    page = np.full((130, width), 232, np.uint8)
+    written = field(value)
+    page[:, width // 3 : width // 3 + written.shape[1]] = written
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert (row.reading.value, row.reading.kind) == (value, "field")
+
+
+def test_a_digit_on_a_wide_page_without_a_line_is_for_review(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One network alone is not enough where several digits may stand, whatever hides the line from the other."""
+    reader = Reader(SETTINGS)
+    page = np.full((130, 400), 232, np.uint8)
+    page[:, 150:294] = field("7")
+    jobs = dropped(tmp_path, a_png=png(page))
+    (row,) = reader.read(jobs, None)
+    assert (row.reading.status, row.reading.value) == ("accepted", "7")
+    monkeypatch.setattr("watcher.pipeline.normalise_line", lambda _: None)
+    (row,) = reader.read(jobs, None)
+    assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", "7", "low_confidence")
+
+
+def test_a_line_without_a_digit_is_for_review(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide page on which only the field network finds something is not called blank."""
+    reader = Reader(SETTINGS)
+    page = np.full((130, 400), 232, np.uint8)
+    page[:, 150:294] = field("7")
+    monkeypatch.setattr("watcher.pipeline.normalise", lambda _: None)
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", "7", "low_confidence")
+
+
 @pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])
 def test_a_slash_is_no_digit(reader: Reader, tmp_path: Path, written: str) -> None:
     """What stands between day, month and year, higher and lower than they, is no 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from dataclasses import replace
@@ -24,7 +25,7 @@ from watcher.workers import SHEET_LIMIT, Workers, _split
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES, MEMORY = 2_200, 900_000_000  # the tiles of the pages alone are a third of it, and packed two
+PAGES, MEMORY = 2_200, 720_000_000  # the tiles of the pages alone are two fifths of it, and packed too
 FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
@@ -120,6 +121,46 @@ def test_workers_that_cannot_be_replaced_for_a_while(tmp_path: Path, monkeypatch
                 continue
             break
     assert (row.reading.status, row.reading.value) == ("accepted", "7")
+
+
+def test_workers_that_end_before_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one after the other ends before its first scan, that is told, with their own words."""
+    (tmp_path / "a.png").write_bytes(crop())
+    jobs = [Job(str(tmp_path / "a.png"), "a.png")]
+    monkeypatch.setenv("MPLBACKEND", "no such thing")  # matplotlib is loaded once a worker is ready
+    with Workers(Settings(model=ROOT / "model", workers=2)) as workers:
+        for _ in range(2):
+            with pytest.raises(OSError, match="before it began, the worker ended with .*no such thing"):
+                workers.read(jobs, tmp_path / "pictures")
+        monkeypatch.delenv("MPLBACKEND")
+        while True:
+            try:
+                (row,) = workers.read(jobs, tmp_path / "pictures")
+            except OSError:  # those that had been started before
+                continue
+            break
+    assert (row.reading.status, row.reading.value) == ("accepted", "7")
+
+
+def test_workers_have_one_thread_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries with a thread for each processor would need more than `limits.memory` on large machines."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "a.png").write_bytes(crop())
+    with Workers(Settings(model=ROOT / "model", workers=1)) as workers:
+        workers.read([Job(str(tmp_path / "a.png"), "a.png")], tmp_path / "pictures")
+        assert len(os.listdir(f"/proc/{workers.workers[0].process.pid}/task")) == 1
+
+
+def test_workers_run_no_code_of_the_folder_they_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in an inbox that others may write to is not imported, whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("resource.py", "cv2.py"):
+        (tmp_path / name).write_text("raise SystemExit('not ours')")
+    (tmp_path / "a.png").write_bytes(crop())
+    with Workers(Settings(model=ROOT / "model", workers=1)) as workers:
+        (row,) = workers.read([Job(str(tmp_path / "a.png"), "a.png")], None)
+    assert row.reading.value == "7"
 
 
 def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:

@@ -135,12 +135,12 @@ def _level(ink: Plane) -> tuple[Plane, float]:
     paper's noise and above a small share of all the crop's ink, so that dirt beside real ink does not.
     """
     some = np.sort(ink[::2, ::2], axis=None)  # a quarter of the pixels tells as much
-    low, middle, high = (float(some[int(share * some.size)]) for share in (0.1, 0.3, 0.995))
-    noise = (middle - low) / 0.86  # as of a normal distribution, three quarters of the crop being paper
+    low, usual, high = (float(some[int(share * some.size)]) for share in (0.1, 0.3, 0.995))
+    noise = (usual - low) / 0.86  # as of a normal distribution, three quarters of the crop being paper
     small = cv2.resize(ink, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     kernel = np.ones((odd(0.2 / 4), odd(0.2 / 4)), np.uint8)
     near = cv2.resize(cv2.blur(cv2.dilate(small, kernel), (5, 5)), (ink.shape[1], ink.shape[0]))
-    floor = max(GLOBAL_SHARE * (high - middle), 3 * noise + middle, MIN_CONTRAST / 2)
+    floor = max(GLOBAL_SHARE * (high - usual), 3 * noise + usual, MIN_CONTRAST / 2)
     return np.asarray(np.maximum(LOCAL_SHARE * near, floor), np.float32), max(MIN_CONTRAST, MIN_SIGNAL * noise)
 
 

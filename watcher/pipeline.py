@@ -25,7 +25,7 @@ from watcher.fields import rule_for
 from watcher.line import normalise_line
 from watcher.looks import look
 from watcher.normalise import normalise
-from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_two, read_digit, read_field
+from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_none, of_two, read_digit, read_field
 from watcher.results import Row, escape, now
 from watcher.tasks import Fault, Job
 
@@ -145,7 +145,7 @@ class Reader:
                     with sheet.timed("normalise"):
                         sheet.ink = normalise(page)
                     if sheet.ink is None:
-                        sheet.reading = blank()
+                        sheet.reading = of_none(sheet.field)
             yield sheet
             start = time.perf_counter()
 
@@ -157,6 +157,7 @@ class Reader:
         with sheet.timed("line"):
             sheet.line = normalise_line(page)
         if sheet.line is None:
+            sheet.field = blank()
             return
         with sheet.timed("read"):
             least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it

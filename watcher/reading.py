@@ -182,9 +182,14 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
     return _for_review(digit, field.value)
 
 
-def _for_review(digit: Reading, alternative: str) -> Reading:
-    reason = digit.reason or "low_confidence"
-    return replace(digit, status="review", reason=reason, alternative=alternative or digit.alternative, score=None)
+def of_none(field: Reading | None) -> Reading:
+    """Decide what a page shows on which no digit was found: what its line says is for review."""
+    return _for_review(field, "") if field is not None and field.value else blank()
+
+
+def _for_review(one: Reading, alternative: str) -> Reading:
+    reason = one.reason or "low_confidence"
+    return replace(one, status="review", reason=reason, alternative=alternative or one.alternative, score=None)
 
 
 def score_of(best: Candidate) -> float:

@@ -39,6 +39,9 @@ SLICE = 32  # scans at most that one task holds: they are what is done again whe
 SMALLEST = 4  # scans at least: for fewer the way there and back takes longer than the reading
 SHEET_LIMIT = 400  # tiles on one contact sheet: more would be too small a picture of too many
 WORDS = 500  # characters of what a decoder printed that go into a row
+STILLBORN = 3  # workers in a row that end before they begin with a scan: then it is no chance
+# Threads of their own would only fight over the processors, and each takes room of limits.memory, more of them on more.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Worker:
@@ -51,12 +54,15 @@ class Worker:
         # The lock on the claims stays open in the worker: nobody takes them over while one of us can still write.
         passed = [theirs.fileno(), self.note, *([lock] if lock is not None else [])]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
+            # -P: what lies in the folder that somebody stands in is none of our code.
+            [sys.executable, "-P", "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
             pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=self.stderr,
             stderr=self.stderr,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))},
+            env=os.environ
+            | ONE_THREAD
+            | {"PYTHONPATH": os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))},
         )
         theirs.close()
         self.channel = Connection(ours.detach())
@@ -151,6 +157,7 @@ class Workers:
         self._tasks: deque[tuple[Work, Slice | Drawing]] = deque()
         self._busy: dict[Worker, tuple[Work, Slice | Drawing]] = {}
         self._stop_at = inf  # once told to stop
+        self._stillborn = 0  # workers that ended before they began with a scan, since one last answered
         self.model = ""  # the network that they serve
         self._card = ""  # and the fingerprint of its card
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
@@ -277,8 +284,18 @@ class Workers:
                     path = self.settings.model
                     raise DigitdropError(f"model: {path} was changed while it is in use; start again with the new one")
             elif worker in self._busy:
+                self._heed_stillborn(answer)
                 answers.append((worker, answer))
         return answers
+
+    def _heed_stillborn(self, answer: Any) -> None:
+        """Raise OSError where one worker after the other ends before it begins: what they are given is not to blame."""
+        if not (isinstance(answer, Broken) and answer.index == IDLE):
+            self._stillborn = 0
+            return
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            raise OSError(errno.EAGAIN, f"before it began, {answer.fault.detail}", "workers")
 
     def _fill(self) -> None:
         """Start workers in the place of those that died."""
