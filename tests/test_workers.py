@@ -130,7 +130,7 @@ def test_workers_that_end_before_they_begin(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MPLBACKEND", "no such thing")  # matplotlib is loaded once a worker is ready
     with Workers(Settings(model=ROOT / "model", workers=2)) as workers:
         for _ in range(2):
-            with pytest.raises(OSError, match="before it began, the worker ended with .*no such thing"):
+            with pytest.raises(OSError, match=r"before it began, the worker ended with .*no such thing"):
                 workers.read(jobs, tmp_path / "pictures")
         monkeypatch.delenv("MPLBACKEND")
         while True:

@@ -230,7 +230,7 @@ class _Scene:
         pitch = BODY * float(rng.uniform(0.75, 1.0) if rng.random() < 0.35 else rng.uniform(1.0, 2.1))
         pitch = max(pitch, 0.5 * BODY * self._hand.aspect + 3 * self._hand.half)
         apart = float(rng.uniform(0.08, 0.5)) * BODY if form == "boxes" else 0.0
-        crossed = str(rng.choice(["", "x", "x", "X", "-", "/", "~"]))
+        crossed = str(rng.choice(["", "x", "x", "X", "-", "~"]))  # a slash would be a 1
         off = float(rng.normal(0, 0.06)) * pitch
         for index in range(count + unused):
             left = self._start + index * (pitch + apart)
@@ -241,9 +241,7 @@ class _Scene:
                 self._put(self._glyph(int(value[place])), middle, centred=True)
                 self.text += value[place]
             elif crossed:
-                size = 1.0 if crossed == "/" else float(rng.uniform(0.45, 1.1))
-                self._put(self._drawn(_sign(crossed, rng), size), middle, centred=True)
-                self.text += "/" * (crossed == "/")
+                self._put(self._drawn(_sign(crossed, rng), float(rng.uniform(0.45, 1.1))), middle, centred=True)
         self._x = int(self._cells[-1][1])
         top, bottom = rng.uniform(0.05, 0.55, 2) if rng.random() < 0.75 else rng.uniform(-0.06, 0.15, 2)
         self._rows = self._top - float(top) * BODY, self._base + float(bottom) * BODY
