@@ -213,6 +213,46 @@ def test_a_claim_goes_back_where_it_was(settings: Settings, inbox: Inbox) -> Non
     assert [job.name for job in batch.jobs()] == ["b.png"]
 
 
+def test_a_claimed_file_that_is_open_hinders_nobody(settings: Settings, inbox: Inbox) -> None:
+    """Where a newer file has its name it cannot go back: it is read as it is, and what else there is, too."""
+    batch = inbox.claims.new()
+    (batch.open / "x.png").write_bytes(crop(1))
+    for name in ("x.png", "other.png"):
+        (settings.inbox / name).write_bytes(crop(2))
+    with (batch.open / "x.png").open("r+b"):
+        assert sorted(taken(inbox)) == ["other.png", "x.png", "x.png"]
+
+
+def test_a_share_that_gives_no_leases(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of NFS and SMB the refusal of a lease says nothing: a file that settled is taken."""
+
+    def fcntl_(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    (settings.inbox / "a.png").write_bytes(crop())
+    monkeypatch.setattr("watcher.inbox.fcntl.fcntl", fcntl_)
+    assert ready(settings.inbox / "a.png", signature(settings.inbox / "a.png"), patient=False) == WRITTEN
+    monkeypatch.setattr("watcher.inbox.kind_of", lambda _: "nfs4")
+    assert taken(inbox) == ["a.png"]
+
+
+def test_claims_that_are_taken_away_with_the_inbox(settings: Settings, inbox: Inbox) -> None:
+    """What was handed out and has no claim any more is forgotten; it is not in flight for ever."""
+    (settings.inbox / "a.png").write_bytes(crop())
+    forgotten: list[str] = []
+    seen: list[str] = []
+    for batch in inbox.batches(lambda _: None, lambda _: None, forget=forgotten.append):
+        seen.append(batch.id)
+        if len(seen) == 1:
+            settings.inbox.rename(settings.inbox.with_name("away"))
+            settings.inbox.mkdir()
+            (settings.inbox / "b.png").write_bytes(crop())
+        else:
+            break
+    assert forgotten == seen[:1]
+    assert list(inbox.claimed) == list(inbox.arrived) == seen[1:]
+
+
 def test_batches_are_bounded(settings: Settings) -> None:
     """No batch holds more scans than batch.size; a backlog becomes several."""
     small = settings.model_copy(update={"batch": settings.batch.model_copy(update={"size": 4, "wait": 0.0})})

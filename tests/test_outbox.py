@@ -137,10 +137,45 @@ def test_a_stage_that_another_one_made_anew(case: Case) -> None:
     """A stage that was wiped under us, and filled by somebody else, is not decided."""
     outbox, other = Outbox(case.settings), Outbox(case.settings)
     outbox.stage(case.batch)
-    other.stage(case.batch)
+    stage = other.stage(case.batch)
     with pytest.raises(FileNotFoundError, match="was replaced while it was filled"):
         outbox.deliver(case.batch, case.rows(), "model")
     assert case.batch.open.exists()
+    assert files(stage) == []
+
+
+def test_nothing_is_put_where_a_stage_was(case: Case) -> None:
+    """An outbox whose file system went away is not written to: what lies there is the bare mount point."""
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    case.settings.outbox.rename(case.settings.outbox.with_name("mounted"))
+    case.settings.outbox.mkdir()
+    with pytest.raises(FileNotFoundError):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert not list(case.settings.outbox.iterdir())
+    assert case.batch.open.exists()
+
+
+def test_a_full_disk_is_told_with_its_folder(case: Case) -> None:
+    """What the system does not name, the stage stands for."""
+    outbox = Outbox(case.settings)
+    stage = outbox.stage(case.batch)
+    (stage / "results.csv").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert caught.value.filename == str(stage)
+    assert case.batch.open.exists()
+
+
+def test_the_stage_of_a_batch_that_was_taken_away(case: Case) -> None:
+    """It is removed, and the folder let go of; of a batch that has none that is no error."""
+    outbox = Outbox(case.settings)
+    stage = outbox.stage(case.batch)
+    held = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        outbox.abandon(case.batch.id)
+    assert not stage.exists()
+    assert len(os.listdir("/proc/self/fd")) == held - 1
 
 
 def test_published_once(case: Case) -> None:

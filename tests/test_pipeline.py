@@ -449,8 +449,23 @@ def test_thumbnail_name_length(length: int) -> None:
 
 def test_write_makes_folders(tmp_path: Path) -> None:
     """A picture's folders are made when the first one comes; a full or closed folder is the environment's fault."""
-    write(tmp_path / "a" / "b" / "c.png", b"x")
-    write(tmp_path / "a" / "b" / "d.png", b"y")
+    write(tmp_path / "a", "b/c.png", b"x")
+    write(tmp_path / "a", "b/d.png", b"y")
     assert (tmp_path / "a/b/d.png").read_bytes() == b"y"
     with pytest.raises(OSError, match="directory"):
-        write(tmp_path / "a" / "b" / "c.png" / "e.png", b"z")
+        write(tmp_path / "a", "b/c.png/e.png", b"z")
+
+
+def test_write_makes_no_stage(tmp_path: Path) -> None:
+    """Nothing is written where a stage was: what lies there now may be a mount point without its file system."""
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "stage" / "thumbnails", "sub/a.png", b"x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_names_the_file(tmp_path: Path) -> None:
+    """A full disk is told with what could not be written: the system itself does not say."""
+    (tmp_path / "a.png").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path, "a.png", b"x")
+    assert caught.value.filename == str(tmp_path / "a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import PATIENCE, ROOT, Folder, crop, until
 
-from watcher.service import State, describe, duration
+from watcher.claims import Claims
+from watcher.config import Settings
+from watcher.inbox import Inbox
+from watcher.service import Service, State, describe, duration
+from watcher.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +144,38 @@ def test_signs_of_life_in_trouble(folder: Folder, manager: Manager) -> None:
     said = [line for line in log.splitlines() if "nothing is lost, trying again" in line]
     assert 1 <= len(said) == len(set(said)), log  # once for each way in which it shows
     assert "INFO all is well again" in log
+
+
+def test_names_in_what_it_says(folder: Folder, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file is called, it cannot give orders to the service manager, nor end the watcher."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+    settings = Settings(inbox=folder.inbox, outbox=folder.outbox)
+    service = Service(settings)
+    with Watch(folder.inbox, "scan") as watch, Claims(folder.inbox) as claims:
+        service.begin("model", Inbox(settings, claims, watch, lambda: True))
+        service.tell(OSError(errno.ENOSPC, "No space left on device", "/a/\udcff\nWATCHDOG=trigger\nx.png"))
+    assert "WATCHDOG=trigger" not in manager.lines()
+    manager.hear(r"^STATUS=.*degraded: /a/\\xff\\x0aWATCHDOG=trigger\\x0ax\.png: No space left on device$")
+
+
+def test_a_full_disk_is_told_once(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    """A report that cannot be written fills the log no more than the disk, and is told again when it was not so."""
+    settings = Settings(inbox=folder.inbox, outbox=folder.outbox)
+    service = Service(settings)
+    with Watch(folder.inbox, "scan") as watch, Claims(folder.inbox) as claims:
+        service.begin("model", Inbox(settings, claims, watch, lambda: True))
+        fresh = claims.report.with_suffix(".new")
+        for count in (1, 1, 2):
+            if count == 2:
+                fresh.unlink()
+                service.state.scans += 1
+                service.tell(OSError(errno.EIO, "anything"))
+            if not fresh.is_symlink():
+                fresh.symlink_to("/dev/full")
+            service.state.scans += 1
+            service.tell(OSError(errno.EIO, f"something else {service.state.scans}"))
+            said = [one for one in caplog.messages if one.startswith("no report for 'status'")]
+            assert said == [f"no report for 'status': {fresh}: No space left on device"] * count
 
 
 def test_a_hung_loop_gives_no_signs_of_life(folder: Folder, manager: Manager) -> None:

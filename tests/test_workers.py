@@ -163,6 +163,14 @@ def test_workers_run_no_code_of_the_folder_they_stand_in(tmp_path: Path, monkeyp
     assert row.reading.value == "7"
 
 
+def test_a_keras_file_serves(tmp_path: Path) -> None:
+    """A network that was just trained reads as the exported one, under the limits that are set."""
+    (tmp_path / "a.png").write_bytes(crop())
+    with Workers(Settings(model=ROOT / "model" / "digits.keras", workers=1)) as workers:
+        (row,) = workers.read([Job(str(tmp_path / "a.png"), "a.png")], None)
+    assert (row.reading.status, row.reading.value) == ("accepted", "7")
+
+
 def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:
     """Of more scans than a sheet has room for, the tiles of the doubtful ones are kept, wherever they stood."""
     (tmp_path / "source").write_bytes(crop())

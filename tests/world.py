@@ -125,7 +125,7 @@ class World:
             data, sha256, stamp = read_whole(job.path, 10**6)
             reading = failed("unsupported") if data == b"a text that is no scan" else Reading("review", value="7")
             thumbnail = f"{job.name}.png"
-            write(stage / "thumbnails" / thumbnail, b"a picture")
+            write(stage / "thumbnails", thumbnail, b"a picture")
             read_at = "2026-01-01T00:00:00Z"
             rows.append(Row(job.name, 1, reading, sha256=sha256, stamp=stamp, thumbnail=thumbnail, read_at=read_at))
         return rows
@@ -176,7 +176,7 @@ class World:
                     for batch in inbox.batches(outbox.finish, lambda _: None, landed=landed):
                         try:
                             rows = self.read(batch, outbox.stage(batch))
-                            write(outbox.sheet(batch), b"a contact sheet")
+                            outbox.sheet(batch).write_bytes(b"a contact sheet")
                             belt.append((batch, rows))
                             send_off(but=1)
                         except OSError:

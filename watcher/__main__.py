@@ -22,7 +22,7 @@ from watcher.belt import Belt
 from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
-from watcher.errors import DigitdropError, Stopped, UsageError
+from watcher.errors import DigitdropError, Stopped, UsageError, told
 from watcher.inbox import Inbox, scan
 from watcher.outbox import Outbox, check_folders
 from watcher.results import Delivery, now, to_csv
@@ -63,10 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(
-            f"{logs.prefix(logging.ERROR)}digitdrop: {error.filename or 'the system'}: {error.strerror or error}",
-            file=sys.stderr,
-        )
+        print(f"{logs.prefix(logging.ERROR)}digitdrop: {told(error)}", file=sys.stderr)
         return 1
 
 
@@ -97,7 +94,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress, courier, suppress(Stopped):
                 belt = Belt(workers, outbox, courier, service, progress.done)
-                for batch in inbox.batches(belt.finish, turn, arguments.once, belt.clear):
+                for batch in inbox.batches(belt.finish, turn, arguments.once, belt.clear, belt.forget):
                     try:
                         belt.put(batch)
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again

@@ -65,6 +65,11 @@ class Belt:
             clock.lap("deliver")
             self._tell(batch)
 
+    def forget(self, batch: str) -> None:
+        """Let go of a batch whose claim has gone: its scans were taken away, with the inbox."""
+        self._untold.pop(batch, None)
+        self.outbox.abandon(batch)
+
     def _send_off(self, but: int) -> None:
         """Send what is read to the outbox, until no more than so many batches are left to be read."""
         while len(self._reading) > but:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from watcher.errors import told
 from watcher.mounts import kind_of
 from watcher.results import ISO_8601
 from watcher.tasks import Job
@@ -124,7 +125,7 @@ class Claims:
             if not any(batch.watcher == self.id for batch in self._batches(".open", ".done")):
                 _forget(self.work, self.id)
         except OSError as error:  # an inbox that has gone: its lock file is free all the same
-            log.warning("%s: %s", error.filename, error.strerror)
+            log.warning("%s", told(error))
         for lock in self.locks.values():
             os.close(lock)
         self.locks.clear()

@@ -6,6 +6,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from watcher.errors import told
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -29,7 +31,7 @@ class Courier:
         try:
             self.wait()
         except OSError as error:  # its claim stays, and is delivered by the next watcher
-            log.warning("%s: %s", error.filename or "the system", error.strerror or error)
+            log.warning("%s", told(error))
         finally:
             self._thread.shutdown()
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from watcher.results import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 
 class DigitdropError(Exception):
     """Something a person can put right; its message names the thing, the value and the remedy."""
@@ -29,3 +38,18 @@ class ModelError(DigitdropError):
 
 class Stopped(Exception):  # noqa: N818 - not an error: the way out of a batch when told to stop
     """Told to stop while a batch was in work; its claim stays and is done again at the next start."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that names no file this one: of a full disk, write(2) does not say which."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def told(error: OSError) -> str:
+    """An OSError in one line: what it befell, and what it is."""
+    return f"{escape(str(error.filename)) if error.filename else 'the system'}: {error.strerror or error}"

@@ -51,7 +51,7 @@ def explain_rows(rows: Iterable[Row], limits: Limits, folder: Path) -> None:
         for row in pages:
             page = decoded[row.page - 1]
             if not isinstance(page, Fault):
-                write(folder / thumbnail_name(row.name, row.page), explain(page, row.reading, row.name))
+                write(folder, thumbnail_name(row.name, row.page), explain(page, row.reading, row.name))
 
 
 def explain(page: Page, reading: Reading, name: str) -> bytes:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from watcher.formats import complete
-from watcher.mounts import Place
+from watcher.mounts import Place, kind_of
 from watcher.results import escape
 from watcher.settle import Settling, Signature
 
@@ -45,6 +45,7 @@ ONLY_ITS_OWN = {
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
+OWN_LEASES = {"nfs", "nfs4", "cifs", "smb3"}  # file systems that refuse a lease where their server gives none
 SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
 ON_THEIR_WAY = 2  # batches that are not decided yet when all goes well: one is read, one is delivered
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
@@ -84,13 +85,14 @@ class Inbox:
         trouble: Callable[[OSError | None], None],
         once: bool = False,
         landed: Callable[[], None] = lambda: None,
+        forget: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Batch]:
         """Yield claimed batches until told to stop; with `once`, until nothing is left that could be read.
 
         What was claimed earlier and not delivered comes first, and comes again until it is. Decided batches go to
         `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again. The next
         batch may be asked for while `ON_THEIR_WAY` others are not decided: `landed` waits for them, and raises what
-        hindered them.
+        hindered them. Whose claim was taken away, with the inbox, goes to `forget` by its name.
         """
         pause = BACK_OFF[0]
         while not self.stop():
@@ -100,6 +102,7 @@ class Inbox:
                 self.watch.check()
                 self.claims.adopt()
                 landed()
+                self._miss(forget)
                 for batch in self.claims.decided():
                     finish(batch)
                 for batch in self.claims.undecided():
@@ -128,6 +131,14 @@ class Inbox:
                 self._pause(pause)
                 pause = min(2 * pause, BACK_OFF[1])
 
+    def _miss(self, forget: Callable[[str], None]) -> None:
+        """Notice the batches that were handed out, and whose claims have gone without being delivered."""
+        there = {batch.id for batch in [*self.claims.undecided(), *self.claims.decided()]}
+        for batch in self.claimed.keys() - there:
+            log.warning("%s: its %d scans were taken away, with the inbox", batch, self.claimed.pop(batch))
+            self.arrived.pop(batch, None)
+            forget(batch)
+
     def _fresh(self) -> Iterator[Batch]:
         """Claim what has settled, batch by batch; of a backlog the rest is left after `scan_every`, to look again."""
         size, wait = self.settings.batch.size, self.settings.batch.wait
@@ -152,9 +163,8 @@ class Inbox:
         jobs = batch.jobs()
         for job in list(jobs):
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
-            if why := _still_written(job.path):
+            if (why := _still_written(job.path)) and put_back(job.path, os.path.join(self.root, job.name)):
                 self._hold(job.name, why)
-                put_back(job.path, os.path.join(self.root, job.name))
                 jobs.remove(job)
         self.claimed[batch.id] = len(jobs)
         if not jobs:  # all were put back, or a crash came before the first
@@ -331,7 +341,7 @@ def written_by_others(fd: int) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         # EAGAIN is the answer; anything else (not ours, a file system without leases) is no answer.
-        return error.errno == errno.EAGAIN
+        return error.errno == errno.EAGAIN and kind_of(os.fstat(fd).st_dev) not in OWN_LEASES
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
 
@@ -340,15 +350,20 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def put_back(target: Path | str, source: Path | str) -> None:
-    """Undo the claim of one file, in one step, and never over a newer one of its name: then it stays and is read."""
+def put_back(target: Path | str, source: Path | str) -> bool:
+    """Undo the claim of one file, in one step, and never over a newer one of its name: then it stays and is read.
+
+    Whether it went back.
+    """
     os.makedirs(os.path.dirname(source), exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) != 0:
-        number = ctypes.get_errno()
-        # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
-        if number not in {errno.EEXIST, errno.EINVAL, errno.ENOSYS}:
-            raise OSError(number, os.strerror(number), str(target))
+    if libc.renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
+    if number not in {errno.EEXIST, errno.EINVAL, errno.ENOSYS}:
+        raise OSError(number, os.strerror(number), str(target))
+    return False
 
 
 def _still_written(path: str) -> str:

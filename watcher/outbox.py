@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, sync, sync_at_once
-from watcher.errors import ConfigError
+from watcher.errors import ConfigError, naming
 from watcher.mounts import Place
 from watcher.results import Delivery, to_csv, to_datapackage, to_json
 
@@ -57,21 +57,22 @@ class Outbox:
     def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
         """Complete the stage, make it durable, decide, publish."""
         stage = self.staging / batch.id
-        for name, folder in self._originals(rows).items():
-            _link(f"{batch.open}/{name}", f"{stage}/{folder}/{name}")
-            self.beat()
-        _check_unchanged(rows, batch)
-        delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
-        (stage / "results.csv").write_bytes(to_csv(rows, delivery))
-        (stage / "results.json").write_bytes(to_json(rows, delivery))
-        (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
+        self._check_stage(batch)  # nor is anything put into a mount point whose file system has gone
+        with naming(stage):
+            for name, folder in self._originals(rows).items():
+                _link(f"{batch.open}/{name}", f"{stage}/{folder}/{name}")
+                self.beat()
+            _check_unchanged(rows, batch)
+            delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
+            (stage / "results.csv").write_bytes(to_csv(rows, delivery))
+            (stage / "results.json").write_bytes(to_json(rows, delivery))
+            (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
         durable = sync_at_once(stage)
         if durable is None:
             sync_tree(stage, self.beat)
             sync(self.staging)
             sync(self.root)
-        if not os.path.samestat(os.stat(stage), os.fstat(self._stages[batch.id])):
-            raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
+        self._check_stage(batch)
         batch.decide(durable)
         self.finish(batch)
 
@@ -94,6 +95,21 @@ class Outbox:
             sync(self.staging)
         batch.drop()
         self._let_go(batch)
+
+    def abandon(self, batch: str) -> None:
+        """Take away the stage of a batch whose claim has gone: it will not be delivered."""
+        stage = self._stages.pop(batch, None)
+        if stage is not None:
+            os.close(stage)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.staging / batch)
+
+    def _check_stage(self, batch: Batch) -> None:
+        """Raise OSError where the stage is not the folder that was made for the batch."""
+        stage = self.staging / batch.id
+        self.place.check()
+        if not os.path.samestat(os.stat(stage), os.fstat(self._stages[batch.id])):
+            raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
 
     def _let_go(self, batch: Batch) -> None:
         stage = self._stages.pop(batch.id, None)

@@ -21,6 +21,7 @@ import numpy as np
 
 from watcher import model
 from watcher.decode import decode
+from watcher.errors import naming
 from watcher.fields import rule_for
 from watcher.line import normalise_line
 from watcher.looks import look
@@ -204,7 +205,7 @@ class Reader:
         with sheet.timed("draw"):
             if pictures is not None and (wanted == "all" or (wanted == "review" and reading.status != "accepted")):
                 name = thumbnail_name(sheet.job.name, sheet.page)
-                write(pictures / name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown))
+                write(pictures, name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown))
             if pictures is not None and self.settings.contact_sheet:
                 tile = self.painter.tile(sheet.pixels, reading, shown)
         height, width = sheet.pixels.shape[:2] if sheet.pixels is not None else (0, 0)
@@ -257,13 +258,19 @@ def thumbnail_name(name: str, page: int) -> str:
     return "/".join([*kept, _fit(file, tail)])
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file whose folders may not be there yet."""
-    try:
-        path.write_bytes(data)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+def write(folder: Path, name: str, data: bytes) -> None:
+    """Write a file under a folder that may not be there yet, nor those in it; what holds the folder has to be.
+
+    Raises OSError: a stage that has gone must not come back, in the place of one that is mounted elsewhere.
+    """
+    path = folder / name
+    with naming(path):
+        try:
+            path.write_bytes(data)
+        except FileNotFoundError:
+            folder.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 def _fit(part: str, tail: str) -> str:

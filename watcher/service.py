@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from watcher.claims import WORK
+from watcher.errors import naming, told
 from watcher.results import escape, now
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Service:
         self.inbox: Inbox | None = None
         self.ready = False
         self._trouble = ""
+        self._silent: list[str] = []
         self._began = self._told = time.monotonic()
         self._written: tuple[float, State | None] = (0.0, None)
         self._recent: deque[float] = deque(maxlen=RECENT)
@@ -155,7 +157,7 @@ class Service:
 
     def tell(self, error: OSError | None) -> None:
         """Note what the environment does to us, or (None) that all is well, and report it."""
-        text = "" if error is None else f"{error.filename or 'the system'}: {error.strerror or error}"
+        text = "" if error is None else told(error)
         if text and text != self._trouble:
             log.warning("%s; nothing is lost, trying again", text, extra={"fields": {"trouble": text}})
             if self.metrics is not None:
@@ -194,17 +196,22 @@ class Service:
     def _write(self, report: Path) -> None:
         self.state.reported = time.time()
         fresh = report.with_suffix(".new")
+        silent = []  # what cannot be told where it should be: a full disk, and the log has to do
         try:
-            fresh.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+            with naming(fresh):
+                fresh.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
             fresh.rename(report)
-        except OSError as error:  # a full disk: the log has to do
-            log.warning("no report for 'status': %s: %s", error.filename, error.strerror)
-        if self.metrics is None:
-            return
-        try:
-            self.metrics.write(self.state, self.state.reported)
         except OSError as error:
-            log.warning("no metrics: %s: %s", error.filename, error.strerror)
+            silent.append(f"no report for 'status': {told(error)}")
+        if self.metrics is not None:
+            try:
+                self.metrics.write(self.state, self.state.reported)
+            except OSError as error:
+                silent.append(f"no metrics: {told(error)}")
+        for text in silent:
+            if text not in self._silent:  # else a full disk would fill the log
+                log.warning("%s", text)
+        self._silent = silent
 
 
 class Progress:
@@ -287,7 +294,8 @@ def headline(state: State) -> str:
 def describe(state: State, at: float) -> str:
     """A state for people, at a time (seconds since 1970)."""
     silent = at - state.reported
-    health = [*([f"not heard of for {duration(silent)}: it hangs"] if silent > LATE else []), *state.degraded]
+    late = f"not heard of for {duration(silent)}: it hangs, or cannot write its report; its log says which"
+    health = [*([late] if silent > LATE else []), *state.degraded]
     first = f", the first for {duration(state.oldest)}" if state.waiting else ""
     last = f", the last {duration(at - state.last_delivered)} ago" if state.deliveries else ""
     lines = [

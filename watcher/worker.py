@@ -40,7 +40,8 @@ def main(channel: int, note: int, parent: int) -> None:
     connection = Connection(channel)
     settings: Settings = connection.recv()
     limits = settings.limits
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    if settings.model.suffix != ".keras":  # TensorFlow alone takes several times as much as any scan should
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         reader = Reader(settings)
@@ -107,7 +108,7 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
             return reader.read(jobs, pictures, at)
         case Drawing(tiles, counts, title, path):
             at(SEVERAL)
-            write(path, reader.painter.sheet(tiles, counts, title))
+            write(path.parent, path.name, reader.painter.sheet(tiles, counts, title))
     return None
 
 
