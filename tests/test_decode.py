@@ -7,6 +7,7 @@ import resource
 import struct
 import zlib
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,7 +17,7 @@ from PIL import Image
 
 from watcher.config import Limits
 from watcher.decode import decode
-from watcher.formats import FORMATS, complete, sniff
+from watcher.formats import FORMATS, complete, sniff, tiff_pages
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:
@@ -468,17 +469,17 @@ def test_loop_of_directories(count: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 def test_link_beyond_the_end() -> None:
-    """A page whose directory lies beyond the end of the file is there, and cannot be read."""
+    """A page whose directory lies beyond the end of the file is there, and is cut."""
     good = sheet(8, 8, 8, MIN_IS_BLACK, RAMP.tobytes())
     data = bytearray(tiff(good))
     struct.pack_into("<I", data, len(data) - 4, 10**6)
-    assert reasons(bytes(data)) == ["", "unreadable"]
+    assert reasons(bytes(data)) == ["", "truncated"]
 
 
 @pytest.mark.parametrize("data", [b"II+\0\x08\0\0\0" + b"\0" * 20, b"MM\0+\0\x08\0\0" + b"\xff" * 20])
 def test_bigtiff_without_pages(data: bytes) -> None:
     """A BigTIFF that leads nowhere still gets its row."""
-    assert fault(data).reason == "unreadable"
+    assert fault(data).reason in {"unreadable", "truncated"}
 
 
 def test_animation_is_one_picture() -> None:
@@ -615,10 +616,21 @@ def test_flipped_bytes(name: str) -> None:
 # Whether a file is there to its end
 
 
+def whole(data: bytes) -> bool:
+    """Whether a file of these bytes seems to be there to its end."""
+    return complete(lambda offset, count: data[offset : offset + count], len(data))
+
+
+def grain(kind: str, **options: Any) -> bytes:
+    """A grey page that does not compress, many times the 4 KB that are looked at of either end of its file."""
+    page = np.random.default_rng(3).integers(0, 256, (150, 200)).astype(np.uint8)
+    return saved(Image.fromarray(page), kind, **options)
+
+
 @pytest.mark.parametrize("name", SCANS)
 def test_complete(name: str) -> None:
     """A whole file is seen to be whole."""
-    assert complete(SCANS[name], len(SCANS[name]))
+    assert whole(SCANS[name])
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "JPEG progressive", "BMP", "WEBP", "WEBP lossy", "TIFF of OpenCV"])
@@ -628,31 +640,78 @@ def test_cut_short(name: str) -> None:
     # The TIFF ends with its directory, so its last bytes are what lies in that.
     end = struct.unpack_from("<I", data, 4)[0] + 1 if name.startswith("TIFF") else len(data)
     for cut in [*range(12, end, 7), end - 1]:
-        assert not complete(data[:cut], cut), cut
+        assert not whole(data[:cut]), cut
 
 
-@pytest.mark.parametrize("name", ["PNG", "JPEG", "JPEG progressive", "BMP", "WEBP", "TIFF of OpenCV"])
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "JPEG progressive", "BMP", "WEBP"])
 def test_ends_of_a_large_file(name: str) -> None:
-    """The first and the last 4 KB tell as much as the whole file."""
-    noise = np.random.default_rng(3).integers(0, 256, (150, 200)).astype(np.uint8)
-    kind, options = (name.split(maxsplit=1)[0], {"progressive": True} if "progressive" in name else {})
-    opencv = cv2.imencode(".tif", noise)[1].tobytes()
-    data = opencv if "OpenCV" in name else saved(Image.fromarray(noise), kind, **options)
+    """Of a large file two looks at 4 KB tell as much as the whole."""
+    data = grain(name.split(maxsplit=1)[0], **({"progressive": True} if "progressive" in name else {}))
     assert len(data) > 3 * 4096
+    looks = []
 
-    def seems(whole: bytes) -> bool:
-        return complete(whole[:4096] + whole[-4096:], len(whole))
+    def read(offset: int, count: int) -> bytes:
+        looks.append(count)
+        return data[offset : offset + count]
 
-    assert seems(data)
+    assert complete(read, len(data))
+    assert len(looks) <= 2
+    assert sum(looks) <= 2 * 4096
     for share in (0.5, 0.7, 0.99):
-        assert not seems(data[: int(share * len(data)) - 100])
+        assert not whole(data[: int(share * len(data)) - 100])
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+def test_cut_page_of_a_tiff(compression: str, big: bool) -> None:
+    """Wherever a TIFF of several pages is cut, it is seen to be cut; what is left of it says so page by page."""
+    page = Image.open(io.BytesIO(grain("PNG")))
+    data = grain("TIFF", compression=compression, big_tiff=big, save_all=True, append_images=[page, page])
+    assert whole(data)
+    ends = [at for at, _ in tiff_pages(lambda offset, count: data[offset : offset + count], len(data))]
+    assert len(ends) == 3
+    padding = 16  # after its last pixels
+    for cut in [*range(ends[0] + 1, len(data) - padding, 997), *(end + 1 for end in ends), len(data) - padding - 1]:
+        assert not whole(data[:cut]), cut
+    for cut in (ends[1] + 1, ends[1] + 60, len(data) - 40):  # in the second directory, behind it, in the last pixels
+        found = reasons(data[:cut])
+        assert found[0] == "", cut
+        assert found[-1] == "truncated", cut
+
+
+@pytest.mark.parametrize("cut", [2000, 12_000, 18_000, 23_700, 23_800, 23_851])
+def test_cut_sample(cut: int) -> None:
+    """A TIFF whose directories are out of sight from either end is seen to be cut."""
+    data = (Path(__file__).parents[1] / "samples" / "6-3_two_pages.tif").read_bytes()
+    assert whole(data)
+    assert not whole(data[:cut])
+
+
+def test_tiff_that_is_still_to_be_written() -> None:
+    """A TIFF whose next directory is zeros, or whose first has no place yet, is not whole."""
+    good = sheet(8, 8, 8, MIN_IS_BLACK, RAMP.tobytes())
+    data = bytearray(tiff(good))
+    struct.pack_into("<I", data, len(data) - 4, len(data))
+    assert not whole(bytes(data) + bytes(500))
+    big = bytearray(SCANS["BigTIFF"])
+    struct.pack_into("<Q", big, 8, 0)
+    assert not whole(bytes(big))
+
+
+def test_directories_of_no_scanner() -> None:
+    """A TIFF whose directories name more than a file ever holds is looked at for a moment, and left to the decoder."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 250_000, 16) for tag in (273, 279, 324, 325) * 200)
+    rows = struct.pack("<H", 800) + entries + struct.pack("<I", 0)
+    assert whole(b"II*\0" + struct.pack("<I", 1_000_016) + bytes(1_000_008) + rows)
+    assert whole(tiff(*[sheet(8, 8, 8, MIN_IS_BLACK, RAMP.tobytes())] * 3, loop=True))
 
 
 def test_trailing_bytes() -> None:
     """Some bytes after the end, as cameras and card readers leave them, do not make a file incomplete."""
     for name in ("PNG", "JPEG", "BMP", "WEBP"):
         data = SCANS[name] + bytes(40)
-        assert complete(data, len(data)), name
+        assert whole(data), name
         assert reasons(data) == [""], name
 
 
@@ -660,20 +719,46 @@ def test_jpeg_with_a_thumbnail_in_it() -> None:
     """The end of the small picture in a JPEG's EXIF is not taken for the end of the file."""
     exif = b"Exif\0\0" + SCANS["JPEG"]
     data = saved(drawn().resize((480, 600)), "JPEG", exif=exif)
-    assert complete(data, len(data))
+    assert whole(data)
     for earlier, cut in pairwise([data.rindex(b"\xff\xda") + 2, len(data) // 2, len(data) - 2]):
         assert earlier < cut
-        assert not complete(data[:cut], cut)
+        assert not whole(data[:cut])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("fill", [b"", b"\xff\xff\xff"], ids=["", "fill bytes"])
+def test_jpeg_whose_pixels_begin_far_behind(progressive: bool, fill: bytes) -> None:
+    """Pictures in a JPEG's segments never end it, wherever it is cut; its pixels may begin behind 100 KB of them."""
+    jpeg = grain("JPEG", progressive=progressive)
+    small = saved(drawn().resize((24, 30)), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", 60_000) + b"Exif\0\0" + small.ljust(59_992, b"\xda")
+    assert len(small) < 3000
+    data = jpeg[:2] + fill + segment + fill + segment + fill + jpeg[2:]
+    begin = len(data) - len(jpeg) + 2
+    assert whole(data)
+    assert reasons(data) == [""]
+    for cut in [20, 3500, 6000, 62_000, begin, *range(begin + 1, len(data) - 2, 501), len(data) - 1]:
+        assert not whole(data[:cut]), cut
+    zeros = data[: begin + 5000]
+    assert not whole(zeros + bytes(len(data) - len(zeros)))
+
+
+def test_jpeg_with_a_film_behind_it() -> None:
+    """What cameras append to a JPEG does not make it incomplete: a preview at once, a film once it was waited for."""
+    preview = grain("JPEG") + grain("JPEG", quality=30)
+    assert whole(preview)
+    film = grain("JPEG") + b"ftypmp42" + np.random.default_rng(5).bytes(300_000) + b"\xff\xda" + bytes(5000)
+    assert reasons(film) == [""]
 
 
 @pytest.mark.parametrize("data", [b"II*\0", b"II*\0\0\0\0\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0"])
 def test_empty_tiff(data: bytes) -> None:
     """A TIFF of which only the header is there is not whole."""
-    assert not complete(data, len(data))
+    assert not whole(data)
     assert fault(data).reason == "truncated"
 
 
 def test_unknown_is_complete() -> None:
     """What is of no known format has nothing to wait for, but for an empty file."""
-    assert complete(b"hello, I am text", 16)
-    assert not complete(b"", 0)
+    assert whole(b"hello, I am text")
+    assert not whole(b"")

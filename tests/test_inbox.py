@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
-from conftest import PATIENCE, crop
+from conftest import PATIENCE, ROOT, crop
+from PIL import Image
 
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
@@ -116,6 +120,85 @@ def test_an_incomplete_file_gets_its_time(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     assert ready(path, signature(path), patient=False) == INCOMPLETE
     assert ready(path, signature(path), patient=True) == ""
+
+
+def paper(kind: str, shade: int, **options: Any) -> bytes:
+    """A grey crop in a format without compression, with a stroke on even paper."""
+    page = np.full((200, 150), shade, np.uint8)
+    cv2.line(page, (40, 30), (110, 170), 255 - shade, 9, cv2.LINE_AA)
+    file = io.BytesIO()
+    Image.fromarray(page).convert(options.pop("mode", "L")).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        paper("BMP", 0),
+        paper("BMP", 0, mode="1"),
+        paper("TIFF", 0),
+        paper("TIFF", 255, mode="1", tiffinfo={262: 0}),
+        crop() + bytes(3000),
+    ],
+    ids=["black BMP", "black BMP of 1 bit", "black TIFF", "white TIFF, 0 is white", "PNG with zeros behind it"],
+)
+def test_even_paper_is_no_room_made_in_advance(tmp_path: Path, data: bytes) -> None:
+    """A whole file that ends with some zeros is taken as soon as it settled."""
+    assert not any(data[-64:])
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    assert ready(path, signature(path), patient=False) == ""
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["1", "RGB"])
+def test_room_made_in_advance(tmp_path: Path, kind: str, mode: str) -> None:
+    """A file that has its size already waits as long as its second half, or of a large one its last 4 KB, are zeros."""
+    data = paper(kind, 255, mode=mode)
+    room = min(len(data) // 2 + 1, 4096)
+    path = tmp_path / "a.png"
+    for begun in (data[:-room], data[:200]):
+        path.write_bytes(begun.ljust(len(data), b"\0"))
+        assert ready(path, signature(path), patient=False) == INCOMPLETE
+    path.write_bytes(data)
+    assert ready(path, signature(path), patient=False) == ""
+
+
+@pytest.mark.parametrize("cut", [12_000, 18_000, 23_800])
+def test_a_cut_page_gets_its_time(tmp_path: Path, cut: int) -> None:
+    """A TIFF of which a later page is cut waits, wherever in the file its directories lie."""
+    path = tmp_path / "a.tif"
+    path.write_bytes((ROOT / "samples" / "6-3_two_pages.tif").read_bytes()[:cut])
+    assert ready(path, signature(path), patient=False) == INCOMPLETE
+    assert ready(path, signature(path), patient=True) == ""
+
+
+def test_a_cut_photo_gets_its_time(tmp_path: Path) -> None:
+    """A JPEG with a whole thumbnail in its first 4 KB is not taken for whole."""
+    small, large = io.BytesIO(), io.BytesIO()
+    picture = Image.open(io.BytesIO(crop(size=(480, 400))))
+    picture.resize((30, 36)).save(small, "JPEG")
+    exif = b"Exif\0\0" + small.getvalue().ljust(20_000, b"\0")
+    picture.save(large, "JPEG", exif=exif, quality=95)
+    path = tmp_path / "a.jpg"
+    for cut in (21_500, len(large.getvalue()) - 2):
+        path.write_bytes(large.getvalue()[:cut])
+        assert ready(path, signature(path), patient=False) == INCOMPLETE, cut
+    path.write_bytes(large.getvalue())
+    assert ready(path, signature(path), patient=False) == ""
+
+
+def test_a_disk_that_fails_is_not_the_scans_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk throws while a file is looked at is passed on."""
+
+    def stale(_fd: int, _count: int, _offset: int) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    path = tmp_path / "a.tif"
+    path.write_bytes(paper("TIFF", 255))
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(OSError, match="Stale"):
+        ready(path, signature(path), patient=False)
 
 
 def test_a_changed_file_settles_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from watcher.formats import FORMATS, complete, sniff, tiff_begins
+from watcher.formats import FORMATS, complete, sniff, tiff_begins, tiff_link, tiff_pages
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:
@@ -41,40 +41,25 @@ def decode(data: bytes, limits: Limits) -> Iterator[Page | Fault]:
     if kind is None:
         yield Fault("unsupported", f"starts with {data[:8].hex(' ')}: not {', '.join(FORMATS)}")
         return
+
+    def read(offset: int, count: int) -> bytes:
+        return data[offset : offset + count]
+
     # A page of a TIFF that is not there to its end is bad by itself.
-    if not (tiff_begins(data, len(data)) if kind == "TIFF" else complete(data, len(data))):
+    if not (tiff_begins(data, len(data)) if kind == "TIFF" else complete(read, len(data), edge=len(data))):
         yield Fault("truncated", f"the {kind} file ends too early")
         return
     if kind != "TIFF":  # an animated WebP or PNG is one picture; only TIFF has pages
         yield _read(io.BytesIO(data), kind, limits)
         return
-    file = io.BytesIO(data)
-    for header in _headers(data):
+    file, (form, first) = io.BytesIO(data), tiff_link(data)
+    for directory, there in tiff_pages(read, len(data)):
         # With its first link set to a page's directory the file is that page's own: a bad one takes no other along.
-        file.getbuffer()[: len(header)] = header
-        yield _read(file, kind, limits)
-
-
-def _headers(data: bytes) -> Iterator[bytes]:
-    """For each page of a TIFF the header that makes it the first one: its directories are a chain of links.
-
-    A chain that comes back to itself ends there; one that leaves the file ends with a page that cannot be read.
-    """
-    big = 43 in data[2:4]
-    order = "<" if data.startswith(b"II") else ">"
-    count, entry, link, first = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
-    (at,) = struct.unpack_from(order + link, data, first)
-    seen: set[int] = set()
-    while at not in seen:
-        seen.add(at)
-        yield data[:first] + struct.pack(order + link, at)
-        try:
-            (entries,) = struct.unpack_from(order + count, data, at)
-            (at,) = struct.unpack_from(order + link, data, at + struct.calcsize(order + count) + entry * entries)
-        except (struct.error, OverflowError):  # beyond the end of the file
-            return
-        if at == 0:
-            return
+        struct.pack_into(form, file.getbuffer(), first, directory)
+        page = _read(file, kind, limits)
+        if isinstance(page, Fault) and page.reason == "unreadable" and not there:
+            page = Fault("truncated", f"the TIFF file ends too early: {page.detail}")
+        yield page
 
 
 def _read(file: io.BytesIO, kind: str, limits: Limits) -> Page | Fault:

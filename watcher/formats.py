@@ -1,10 +1,26 @@
-"""What the bytes at a file's ends tell, without decoding anything: its format, and whether it is there to its end."""
+"""What a file's marks tell, without decoding anything: its format, and whether it is there to its end."""
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+EDGE = 4096  # bytes at the start and at the end of a file that are looked at for its marks
+SEGMENT = re.compile(rb"\xff(?:[\xd9\xda]|[\x02-\xcf\xdb-\xfe](..))", re.DOTALL)
+"""The next mark of a JPEG, with the length of its segment; without one where the pixels begin or the file ends."""
+SEGMENTS = 1000  # of a JPEG before its pixels that are walked over: no camera writes more
+ENTRIES, TABLES = 1000, 1 << 22  # in a directory of a TIFF, and bytes of all: of more the decoder has to judge
+POSITIONS = ((273, 279), (324, 325))  # TIFF tags: where the strips are and how long, the same of the tiles
+INTEGERS = {3: "H", 4: "I", 16: "Q"}  # TIFF types of these
+
+Read = Callable[[int, int], bytes]
+"""Reads a file: at an offset, so many bytes; fewer where it ends."""
 
 
 def sniff(data: bytes) -> str | None:
@@ -22,79 +38,140 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def complete(data: bytes, size: int) -> bool:
+def complete(read: Read, size: int, edge: int = EDGE) -> bool:
     """Whether a scan seems to be there to its end: a cheap look at its marks, nothing is decoded.
 
-    `data` is the whole file, or its first and last kilobytes joined; `size` is the file's size in bytes. True where
-    the format does not tell.
+    `size` is the file's size in bytes, `edge` how many of its last ones may hold the mark of the end. True where the
+    format does not tell. What `read` raises is raised.
     """
-    match sniff(data):
+    head = read(0, EDGE)
+    match sniff(head):
         case "PNG":
-            return b"IEND\xaeB`\x82" in data[-4096:]
+            return b"IEND\xaeB`\x82" in read(max(0, size - edge), edge)
         case "JPEG":
-            # Entropy-coded data never holds either marker, so the end must stand behind the last start of scan.
-            return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") or b"\xff\xd9" in data[-64:]
+            # Entropy-coded data never holds the mark. Cameras append previews and films to it.
+            last = max(0, size - edge)
+            return read(last, edge).find(b"\xff\xd9", max(0, _jpeg_scan(read, head) - last)) >= 0
         case "BMP":
-            return len(data) >= 6 and int(struct.unpack_from("<I", data, 2)[0]) <= size
+            return len(head) >= 6 and int(struct.unpack_from("<I", head, 2)[0]) <= size
         case "WEBP":
-            return len(data) >= 8 and int(struct.unpack_from("<I", data, 4)[0]) + 8 <= size
+            return len(head) >= 8 and int(struct.unpack_from("<I", head, 4)[0]) + 8 <= size
         case "TIFF":
-            return _tiff_complete(data, size)
+            return tiff_begins(head, size) and _tiff_complete(read, size)
         case _:
             return size >= 12  # less does not even show what it is going to be
 
 
+def unfilled(read: Read, size: int) -> bool:
+    """Whether a file's end seems to be room made in advance, which reads as zeros until it is filled.
+
+    White or black paper is zeros too, but seldom so many. False where `complete` asks for a mark at the end.
+    """
+    count = min(size - size // 2, EDGE)
+    return sniff(read(0, EDGE)) not in {"PNG", "JPEG"} and not any(read(max(0, size - EDGE), EDGE)[-count:])
+
+
 def tiff_begins(data: bytes, size: int) -> bool:
     """Whether the first directory of a TIFF is there: writers patch its offset in last."""
-    big, order = _tiff_layout(data)
-    if big or len(data) < 8:  # BigTIFF: told by decoding it
+    form, first = tiff_link(data)
+    if first == 8 or len(data) < 8:  # BigTIFF: told by decoding it
         return len(data) >= 16
-    return 8 <= int(struct.unpack_from(order + "I", data, 4)[0]) < size
+    return 8 <= int(struct.unpack_from(form, data, first)[0]) < size
 
 
-def _tiff_layout(data: bytes) -> tuple[bool, str]:
-    return 43 in data[2:4], "<" if data.startswith(b"II") else ">"
+def tiff_link(data: bytes) -> tuple[str, int]:
+    """How a TIFF writes an offset, as a form of struct, and where the offset of its first directory stands."""
+    order = "<" if data.startswith(b"II") else ">"
+    return (order + "Q", 8) if 43 in data[2:4] else (order + "I", 4)
 
 
-def _tiff_complete(data: bytes, size: int) -> bool:
-    """Whether all strips and tiles lie within the file, as far as the directories are among what we see of it."""
-    if not tiff_begins(data, size):
-        return False
-    big, order = _tiff_layout(data)
-    count, pointer, width, first = ("Q", "Q", 8, 8) if big else ("H", "I", 4, 4)
-    edge = len(data) if len(data) == size else len(data) // 2
+def tiff_pages(read: Read, size: int) -> Iterator[tuple[int, bool]]:
+    """For each page of a TIFF the offset of its directory, and whether that, its strips and its tiles are there.
 
-    def see(form: str, offset: int) -> tuple[int, ...] | None:
-        """Numbers at an offset of the file; None where we do not see it. Raises EOFError beyond the end."""
-        form = order + form
-        if offset + struct.calcsize(form) > size:
+    A chain of directories that comes back to itself ends there; one that leaves the file ends with a page that is not
+    there.
+    """
+    link, first = tiff_link(read(0, 4))
+    number = link.replace("I", "H")
+    wide, entry = struct.calcsize(link), 4 + 2 * struct.calcsize(link)
+
+    def see(offset: int, count: int) -> bytes:
+        data = read(offset, count) if offset + count <= size else b""
+        if len(data) < count:
             raise EOFError
-        at = offset if offset + struct.calcsize(form) <= edge else offset - size + len(data)
-        return struct.unpack_from(form, data, at) if at == offset or at >= edge else None
+        return data
 
+    (at,) = struct.unpack(link, see(first, wide))
+    seen: set[int] = set()
+    while at not in seen:
+        seen.add(at)
+        entries = 0
+        try:
+            start = at + struct.calcsize(number)
+            (entries,) = struct.unpack(number, see(at, start - at))
+            table = see(start, entries * entry + wide)
+        except EOFError:
+            yield at, entries > ENTRIES
+            return
+        # None at all are zeros: room for what is still to be written.
+        yield at, entries > ENTRIES or (entries > 0 and _pixels_there(table[:-wide], link, see, size))
+        (at,) = struct.unpack(link, table[-wide:])
+        if at == 0:
+            return
+
+
+def _pixels_there(table: bytes, link: str, see: Read, size: int) -> bool:
+    """Whether all strips and tiles that a directory of a TIFF names lie within the file. `see` raises EOFError."""
+    order, wide = link[0], struct.calcsize(link)
+    found: dict[int, Iterator[tuple[int, ...]]] = {}
     try:
-        links, seen = see(pointer, first), set[int]()
-        while links and links[0] not in {0, *seen}:
-            seen.add(links[0])
-            (entries,) = see(count, links[0]) or (0,)
-            if entries > 1000:  # no scanner's: let the decoder judge it
-                return True
-            at = links[0] + struct.calcsize(order + count)
-            links = see(pointer, at + entries * (4 + 2 * width)) if entries else None
-            arrays: dict[int, tuple[int, ...]] = {}
-            for entry in range(at, at + entries * (4 + 2 * width), 4 + 2 * width):
-                tag, kind, number = see("HH" + pointer, entry) or (0, 0, 0)
-                if tag in {273, 324, 279, 325} and kind in {3, 4, 16} and number:  # where they are, and how long
-                    form = f"{number}{ {3: 'H', 4: 'I', 16: 'Q'}[kind] }"
-                    inline = struct.calcsize(order + form) <= width
-                    places = (entry + 4 + width,) if inline else see(pointer, entry + 4 + width)
-                    arrays[tag] = (places and see(form, places[0])) or ()
-            for offsets, lengths in ((273, 279), (324, 325)):
-                pairs = zip(arrays.get(offsets, ()), arrays.get(lengths, ()), strict=False)
-                if any(offset + length > size for offset, length in pairs):
-                    return False
+        for tag, kind, number, value in struct.iter_unpack(f"{order}HH{link[1]}{wide}s", table):
+            if kind in INTEGERS and any(tag in pair for pair in POSITIONS):
+                form = struct.Struct(order + INTEGERS[kind])
+                count = number * form.size
+                (place,) = struct.unpack(link, value)
+                data = value[:count] if count <= wide else see(place, count)
+                found[tag] = form.iter_unpack(data)
     except EOFError:
         return False
-    except struct.error:  # numbers beyond all files: let the decoder judge it
+    return not any(
+        start + length > size
+        for starts, lengths in POSITIONS
+        for (start,), (length,) in zip(found.get(starts, ()), found.get(lengths, ()), strict=False)
+    )
+
+
+def _tiff_complete(read: Read, size: int) -> bool:
+    """Whether all pages of a TIFF are there, as far as TABLES bytes tell."""
+    left = TABLES
+
+    def some(offset: int, count: int) -> bytes:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise OverflowError
+        return read(offset, count)
+
+    try:
+        return all(at > 0 and there for at, there in tiff_pages(some, size))  # of a BigTIFF the first may be 0 yet
+    except EOFError:  # became shorter since its size was asked
+        return False
+    except OverflowError:
         return True
-    return True
+
+
+def _jpeg_scan(read: Read, head: bytes) -> int:
+    """Where the segments of a JPEG end and its pixels begin: what EXIF holds of pictures lies in segments.
+
+    It may lie beyond the end of the file. Bytes between segments are skipped, as decoders do.
+    """
+    seen, first, at = head, 0, 2
+    for _ in range(SEGMENTS):
+        found = SEGMENT.search(seen, at - first)
+        if found is None:
+            seen, first = read(at, EDGE), at
+            found = SEGMENT.search(seen)
+        if found is None or found[1] is None:
+            return at
+        at = first + found.start(1) + int.from_bytes(found[1])
+    return at

@@ -11,9 +11,10 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from watcher.formats import complete
+from watcher.formats import complete, unfilled
 from watcher.mounts import Place, kind_of
 from watcher.results import escape
 from watcher.settle import Settling, Signature
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 # What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
-EDGE = 4096  # bytes at the start and at the end of a file that tell whether it is whole
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
 LONGEST = 3000  # bytes of a path, escaped: behind the folders that claims and deliveries put before it, it still fits
 # What hinders one file and not the others: it stays where it is, and the rest goes on.
@@ -320,10 +320,8 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
             return WRITTEN
         if patient:
             return ""
-        head, tail = os.pread(fd, EDGE, 0), os.pread(fd, EDGE, max(0, signature.size - EDGE))
-        data = head if signature.size <= EDGE else head + tail
-        # Room made in advance reads as zeros until it is filled.
-        if not complete(data, signature.size) or not any(tail[-64:]):
+        read = lru_cache(maxsize=2)(lambda offset, count: os.pread(fd, count, offset))  # both ends, once
+        if not complete(read, signature.size) or unfilled(read, signature.size):
             return INCOMPLETE
         return ""
     except OSError as error:
