@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
 from samples.draw import scan
+from watcher.line import Line
 from watcher.normalise import Ink, normalise
 from watcher.reading import Digit, Reading, Status
 from watcher.thumbnail import (
+    _REASONS,
     HEIGHT,
     STATUS_COLOUR,
     TILE,
     WIDTH,
     Painter,
+    _Canvas,
+    _Type,
     percent,
     plain_reason,
     printable,
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.normalise import Page
+    from watcher.reading import Box
+    from watcher.thumbnail import Colour
 
 PAINTER = Painter()
 
@@ -77,6 +84,74 @@ def reading(status: Status, value: str = "7", confidence: float = 0.62, reason: 
 def written() -> Page:
     """A crop as a form has it."""
     return scan(7, "box", np.random.default_rng(1))
+
+
+def field(value: str, status: Status, reason: str) -> tuple[Page, Line, Reading]:
+    """A page with room for a value, its line and its reading."""
+    page = np.full((90, 60 * len(value) + 40), 245, np.uint8)
+    digits = tuple(Digit(digit, 0.9, (25 + 60 * place, 20, 46, 55)) for place, digit in enumerate(value))
+    line = Line(np.ones((28, 28 * page.shape[1] // 90), np.float32), (15, 15, page.shape[1] - 30, 65), 0.0)
+    return page, line, Reading(status, value, 0.9952, digits, reason, value[::-1], kind="field")
+
+
+class Noted(_Canvas):
+    """A canvas that notes where each text and each box and picture comes to stand."""
+
+    texts: tuple[Box, ...] = ()
+    boxes: tuple[Box, ...] = ()
+
+    def restore(self, kept: NDArray[np.uint8]) -> None:
+        """Begin anew."""
+        super().restore(kept)
+        self.texts = self.boxes = ()
+
+    def write(self, *args: Any, **kwargs: Any) -> float:
+        """Write, and note what pixels that changes."""
+        before = self.rgb()
+        width = super().write(*args, **kwargs)
+        x, y, w, h = cv2.boundingRect((self.rgb() != before).any(axis=2).astype(np.uint8))
+        self.texts += ((x, y, w, h),) if w else ()
+        return width
+
+    def fill(self, box: Box, colour: Colour, radius: float = 0) -> None:
+        """Fill, and note where."""
+        super().fill(box, colour, radius)
+        self.boxes += (box,)
+
+    def picture(self, left: int, top: int, page: Page) -> None:
+        """Place a picture, and note where."""
+        super().picture(left, top, page)
+        self.boxes += ((left, top, page.shape[1], page.shape[0]),)
+
+    def assert_legible(self) -> None:
+        """No text touches another or a margin, and each stands wholly in a box or off it."""
+        assert all(x >= 8 and x + w <= self.width - 10 for x, _, w, _ in self.texts)
+        assert not any(map(common, *zip(*combinations(self.texts, 2), strict=True)))
+        assert all(common(text, box) in {0, text[2] * text[3]} for text, box in product(self.texts, self.boxes))
+
+
+def common(one: Box, other: Box) -> int:
+    """How many pixels two boxes share."""
+    sides = (min(one[i] + one[i + 2], other[i] + other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    wide, high = (max(side, 0) for side in sides)
+    return wide * high
+
+
+@pytest.mark.parametrize("reason", ["", *_REASONS, "rule:amount", "rule:customer_reference", "rule:" + 90 * "x"])
+def test_nothing_on_a_thumbnail_overlaps(reason: str) -> None:
+    """Whatever the reason, and however long the value and close its digits: each text has a place of its own."""
+    painter = Painter()
+    card = painter._card = Noted(WIDTH, HEIGHT, _Type())
+    name = "a/" + 300 * "name" + ".png"
+    statuses: tuple[Status, ...] = ("review",) if reason else ("accepted", "review")
+    for length, status in product([*range(1, 13), 20, 60, 99], statuses):
+        page, line, read = field(("0125" + 24 * "4896")[:length], status, reason)
+        square = np.full((page.shape[1], page.shape[1]), 245, np.uint8)
+        for shown in (page, square) if length <= 4 else (page,):
+            painter.thumbnail(shown, line, read, name)
+            card.assert_legible()
+            painter.thumbnail(shown, line, Reading(status, reason=reason, kind="field", alternative="7"), name)
+            card.assert_legible()
 
 
 @pytest.mark.parametrize("status", ["accepted", "review", "blank", "failed"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import cv2
@@ -171,6 +172,7 @@ class Painter:
 
 _BESIDE: Box = (18, 12, 138, 140)  # the panels that the crop stands on
 _BELOW: Box = (18, 12, WIDTH - 30, 74)
+_VIEW: Final = 58  # how high what the network saw is shown, at most
 
 
 def _is_wide(page: Page, reading: Reading) -> bool:
@@ -182,17 +184,19 @@ def _draw_beside(card: _Canvas, page: Page | None, ink: Ink | Line | None, readi
     """Draw crop left, verdict right: for single digits and the like."""
     left, right = 170, WIDTH - 12
     _draw_crop(card, _BESIDE, page, ink, reading)
-    _draw_status(card, left, 12, reading.status)
+    pill = _draw_status(card, left, 12, reading.status)
     space = right - left
     if ink is not None:
-        _draw_view(card, right, 12, 58, ink)
-        card.write(right - 29, 81, "as seen", 8.5, _QUIET, align="centre")
-        space -= 58 + 8
+        wide, high = _draw_view(card, right, 12, space - pill - 8, ink)
+        card.write(right - wide / 2, 23 + high, "as seen", 8.5, _QUIET, align="centre")
+        space -= wide + 8
     if reading.value:
-        size = card.type.largest(printable(reading.value), 62, space, bold=True)
-        card.write(left - 3, 58 + round(size * 0.51), printable(reading.value), size, _TEXT, bold=True)
+        value, size = card.type.fit(printable(reading.value), 62, space, bold=True)
+        card.write(left - 3, 58 + round(size * 0.51), value, size, _TEXT, bold=True)
     _draw_confidence(card, left, 117, right - left, reading)
-    _draw_reason(card, left, 150 if reading.value else 54, right - left, reading)
+    words, size = card.type.fit(printable(_words(reading)), 12, right - left)
+    baseline = 150 if reading.value else 54 if ink is None else 104
+    card.write(left, baseline, words, size, _REASON_COLOUR[reading.status])
 
 
 def _draw_below(card: _Canvas, page: Page, ink: Ink | Line | None, reading: Reading) -> None:
@@ -200,14 +204,14 @@ def _draw_below(card: _Canvas, page: Page, ink: Ink | Line | None, reading: Read
     left, right = 18, WIDTH - 12
     _draw_crop(card, _BELOW, page, ink, reading)
     if ink is not None:
-        right -= _draw_view(card, right, 94, 58, ink) + 10
+        right -= _draw_view(card, right, 94, 2 * _VIEW, ink)[0] + 10
     pill = _draw_status(card, right, 94, reading.status, align="right")
+    words, size = card.type.fit(printable(_words(reading)), 10.5, right - left)
+    card.write(right, 126, words, size, _REASON_COLOUR[reading.status], align="right")
     if reading.value:
-        text = printable(reading.value)
-        size = card.type.largest(text, 32, right - left - pill - 12, bold=True)
-        card.write(left, 107 + round(size * 0.37), text, size, _TEXT, bold=True)
-    reason = card.type.shorten(printable(_words(reading)), 10.5, 150)
-    card.write(right, 126, reason, 10.5, _REASON_COLOUR[reading.status], align="right")
+        largest, middle = (26, 104) if words else (32, 107)  # the reason has the line below for itself
+        value, size = card.type.fit(printable(reading.value), largest, right - left - pill - 12, bold=True)
+        card.write(left, middle + round(size * 0.37), value, size, _TEXT, bold=True)
     _draw_confidence(card, left, 144, right - left, reading)
 
 
@@ -234,19 +238,15 @@ def _draw_crop(card: _Canvas, panel: Box, page: Page | None, ink: Ink | Line | N
 
     if several:
         weakest = _weakest(reading)
-        for digit in reading.digits:
-            box = on_card(digit.box)
+        places = [on_card(digit.box) for digit in reading.digits]
+        middles = [box[0] + box[2] / 2 for box in places]
+        closest = min((after - before for before, after in pairwise(middles)), default=width)
+        size = min(12.0, int(2.6 * closest) / 2)  # no digit touches the next, and what is too small to read is left out
+        for digit, box, middle in zip(reading.digits, places, middles, strict=True):
             colour = _REASON_COLOUR["review"] if digit is weakest else _INK_BOX
             card.outline(box, colour)
-            card.write(
-                box[0] + box[2] / 2,
-                y + high + 15,
-                printable(digit.value),
-                12,
-                colour,
-                bold=True,
-                align="centre",
-            )
+            if size >= 6:
+                card.write(middle, y + high + 15, printable(digit.value), size, colour, bold=True, align="centre")
     elif ink is not None:
         card.outline(on_card(ink.box), _INK_BOX)
     elif reading.digits:
@@ -278,19 +278,19 @@ def _draw_status(card: _Canvas, x: int, y: int, status: Status, *, align: Align 
     return width
 
 
-def _draw_view(card: _Canvas, right: int, y: int, side: int, ink: Ink | Line) -> int:
-    """Draw the network's input at the left of `right`, light on dark as the network has it; returns its width.
+def _draw_view(card: _Canvas, right: int, y: int, width: int, ink: Ink | Line) -> tuple[int, int]:
+    """Draw the network's input at the left of `right`, light on dark as the network has it; returns its width, height.
 
-    A digit shows its square pixels; a line is fitted into twice the width.
+    A digit shows its square pixels; a line is fitted into `width`.
     """
     seen = (255 - 0.86 * 255 * (1 - np.clip(ink.image, 0, 1))).astype(np.uint8)
     high, wide = seen.shape
-    scale = min(side / high, 2 * side / wide)
+    scale = min(_VIEW / high, width / wide)
     size = max(1, round(wide * scale)), max(1, round(high * scale))
     how = cv2.INTER_NEAREST if high == wide else cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     large = cv2.resize(seen, size, interpolation=how)
     card.picture(right - size[0], y, _as_page(np.asarray(large, np.uint8)))
-    return int(size[0])
+    return size
 
 
 def _draw_confidence(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:
@@ -319,11 +319,6 @@ def _runners_up(reading: Reading) -> list[str]:
 
 def _words(reading: Reading) -> str:
     return "nothing is written here" if reading.status == "blank" else plain_reason(reading.reason)
-
-
-def _draw_reason(card: _Canvas, x: int, baseline: int, width: int, reading: Reading) -> None:
-    text = card.type.shorten(printable(_words(reading)), 12, width)
-    card.write(x, baseline, text, 12, _REASON_COLOUR[reading.status])
 
 
 # The contact sheet: a grid whose cells hold a tile, or a part of a wide one.
@@ -399,7 +394,7 @@ def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading, name: s
     if reading.value:
         sure = tile.type.width(percent(reading.confidence), 10)
         value = printable(reading.value) + ("?" if reading.status == "review" else "")
-        size = tile.type.largest(value, 17, width - sure - 14, bold=True)
+        value, size = tile.type.fit(value, 17, width - sure - 14, bold=True)
         colour = _REASON_COLOUR["review"] if reading.status == "review" else _TEXT
         tile.write(5, line, value, size, colour, bold=True)
         tile.write(width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
@@ -444,10 +439,13 @@ class _Type:
         """How wide a line is, in pixels."""
         return sum(self._letters(part, size, bold).advance for part in _parts(text))
 
-    def largest(self, text: str, size: float, width: float, *, bold: bool = False) -> float:
-        """Find the largest size, of `size` or less, in which `text` is at most `width` wide."""
+    def fit(self, text: str, size: float, width: float, *, bold: bool = False) -> tuple[str, float]:
+        """Make `text` at most `width` wide: set smaller where it can still be read, else shortened; with its size."""
         needed = self.width(text, size, bold=bold)
-        return size if needed <= width else max(6.0, int(2 * size * width / needed) / 2)
+        if needed > width:
+            size = max(8.0, int(2 * size * width / needed) / 2)
+            text = self.shorten(text, size, width, bold=bold)
+        return text, size
 
     def shorten(self, text: str, size: float, width: float, *, bold: bool = False) -> str:
         """Take letters out of the middle until `text` is at most `width` wide; names differ at their ends."""
