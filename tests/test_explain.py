@@ -45,3 +45,10 @@ def test_each_step_is_shown() -> None:
     # Something is drawn in each of the columns.
     for picture in (empty, small):
         assert all((column < 200).any() for column in np.array_split(picture[40:], len(STEPS), axis=1))
+
+
+def test_pages_of_a_scan_are_told_apart() -> None:
+    """The title has the number of each page but the first."""
+    page = np.full((40, 30), 230, np.uint8)
+    assert len({explain(page, blank(), "five_pages.tiff", number) for number in (1, 2, 3)}) == 3
+    assert explain(page, blank(), "five_pages.tiff", 1) == explain(page, blank(), "five_pages.tiff")

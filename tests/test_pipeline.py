@@ -248,6 +248,15 @@ def test_pages_of_a_tiff(reader: Reader, tmp_path: Path) -> None:
     assert len({row.thumbnail for row in rows}) == 4
 
 
+def test_pages_of_a_tiff_are_told_apart_in_pictures(reader: Reader, tmp_path: Path) -> None:
+    """Pages that look alike have pictures that differ: by their number."""
+    page = Image.fromarray(digit("7"))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    rows = reader.read([Job(str(tmp_path / "a.tif"), "a.tif")], tmp_path / "out")
+    assert len({row.tile for row in rows}) == len({picture(tmp_path / "out" / row.thumbnail).tobytes() for row in rows})
+    assert len({row.tile for row in rows}) == 3
+
+
 def test_bad_page_of_a_tiff(reader: Reader, tmp_path: Path) -> None:
     """A page that cannot be read fails alone; the other pages are read."""
     pages = [Image.fromarray(digit(value)) for value in ("7", "1", "2")]

@@ -284,6 +284,16 @@ def test_any_name_can_be_drawn(name: str) -> None:
     assert decoded(PAINTER.sheet([tile], {"review": 1}, name)).shape[2] == 3
 
 
+@pytest.mark.parametrize("name", ["five_pages.tiff", "x" * 4096])
+def test_pages_of_a_scan_are_told_apart(name: str) -> None:
+    """Each page but the first has its number, on a thumbnail and on a tile, however long the scan's name is."""
+    page, numbers = written(), (1, 2, 3, 12, 13, 1234)
+    cards = {PAINTER.thumbnail(page, None, reading("accepted"), name, number) for number in numbers}
+    tiles = {PAINTER.tile(page, reading("accepted"), name, number) for number in numbers}
+    assert len(cards) == len(tiles) == len(numbers)
+    assert PAINTER.tile(page, reading("accepted"), name) in tiles
+
+
 def test_characters_of_every_script_can_be_drawn() -> None:
     """No block of the basic plane, a seventh of it drawn, fails or warns."""
     for start in range(0, 0x10000, 7 * 40):

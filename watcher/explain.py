@@ -16,7 +16,7 @@ from watcher.line import normalise_line
 from watcher.normalise import looks, normalise
 from watcher.pipeline import thumbnail_name, write
 from watcher.tasks import Fault
-from watcher.thumbnail import percent, plain_reason, printable
+from watcher.thumbnail import page_mark, percent, plain_reason, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,15 +51,21 @@ def explain_rows(rows: Iterable[Row], limits: Limits, folder: Path) -> None:
         for row in pages:
             page = decoded[row.page - 1]
             if not isinstance(page, Fault):
-                write(folder, thumbnail_name(row.name, row.page), explain(page, row.reading, row.name))
+                name = thumbnail_name(row.name, row.page)
+                write(folder, name, explain(page, row.reading, row.name, row.page))
 
 
-def explain(page: Page, reading: Reading, name: str) -> bytes:
+def explain(page: Page, reading: Reading, name: str, number: int = 1) -> bytes:
     """Draw the steps from `page` to the network's input as a PNG: what was read as a field, or what as a digit."""
-    return _explain_field(page, reading, name) if reading.kind == "field" else _explain_digit(page, reading, name)
+    figure = _explain_field(page, reading) if reading.kind == "field" else _explain_digit(page)
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{printable(name)}{page_mark(number)}: {_said(reading)}")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
-def _explain_field(page: Page, reading: Reading, name: str) -> bytes:
+def _explain_field(page: Page, reading: Reading) -> Figure:
     """The crop with its digits boxed, and under it the line that was found."""
     line = normalise_line(page)
     figure = Figure(figsize=(8, 4.5), dpi=80, layout="constrained")
@@ -72,10 +78,10 @@ def _explain_field(page: Page, reading: Reading, name: str) -> bytes:
     _show(axes[1], None if line is None else 1 - line.image)
     for axis, step in zip(axes, FIELD_STEPS, strict=True):
         axis.set_title(step, fontsize=9)
-    return _as_png(figure, reading, name)
+    return figure
 
 
-def _explain_digit(page: Page, reading: Reading, name: str) -> bytes:
+def _explain_digit(page: Page) -> Figure:
     """A row for each look that was taken at the page."""
     rows = list(looks(page))
     figure = Figure(figsize=(SIDE * len(STEPS), (SIDE + 0.5) * len(rows) + 0.4), dpi=80, layout="constrained")
@@ -94,15 +100,7 @@ def _explain_digit(page: Page, reading: Reading, name: str) -> bytes:
         _show(axes[6], None if ink is None else 1 - ink.image)
         for axis, step in zip(axes, STEPS, strict=True):
             axis.set_title(step, fontsize=9)
-    return _as_png(figure, reading, name)
-
-
-def _as_png(figure: Figure, reading: Reading, name: str) -> bytes:
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{printable(name)}: {_said(reading)}")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+    return figure
 
 
 def _said(reading: Reading) -> str:

@@ -205,9 +205,9 @@ class Reader:
         with sheet.timed("draw"):
             if pictures is not None and (wanted == "all" or (wanted == "review" and reading.status != "accepted")):
                 name = thumbnail_name(sheet.job.name, sheet.page)
-                write(pictures, name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown))
+                write(pictures, name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown, sheet.page))
             if pictures is not None and self.settings.contact_sheet:
-                tile = self.painter.tile(sheet.pixels, reading, shown)
+                tile = self.painter.tile(sheet.pixels, reading, shown, sheet.page)
         height, width = sheet.pixels.shape[:2] if sheet.pixels is not None else (0, 0)
         return Row(
             name=sheet.job.name,

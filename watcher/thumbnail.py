@@ -113,6 +113,11 @@ def printable(text: str) -> str:
     return "".join(_printable(letter, covered) for letter in unicodedata.normalize("NFC", text))
 
 
+def page_mark(number: int) -> str:
+    """Say which page of its scan one is, to stand behind the scan's name; nothing of the first: most have no other."""
+    return f" · page {number}" if number > 1 else ""
+
+
 class Painter:
     """Draws a worker's pictures on renderers that are made once."""
 
@@ -122,11 +127,13 @@ class Painter:
         self._tiles = [_Canvas(_tile_width(span), _TILE_HEIGHT, self._type) for span in _SPANS]
         self._ground = lru_cache(maxsize=16)(self._new_ground)
 
-    def thumbnail(self, page: Page | None, ink: Ink | Line | None, reading: Reading, name: str) -> bytes:
+    def thumbnail(
+        self, page: Page | None, ink: Ink | Line | None, reading: Reading, name: str, number: int = 1
+    ) -> bytes:
         """Draw a page, what the network saw of it and what was read, as a PNG of 360×180 pixels.
 
         `page` None is a file that could not be decoded; `ink` None a page with nothing written on it. `name` may
-        hold any characters.
+        hold any characters; `number` is the page's in its scan.
         """
         card = self._card
         below = page is not None and _is_wide(page, reading)
@@ -135,14 +142,15 @@ class Painter:
             _draw_below(card, page, ink, reading)
         else:
             _draw_beside(card, page, ink, reading)
-        card.write(18, 170, self._type.shorten(printable(name), 10, 330), 10, _QUIET)
+        card.write(18, 170, _named(self._type, name, number, 10, 330), 10, _QUIET)
         return card.png()
 
-    def tile(self, page: Page | None, reading: Reading, name: str) -> bytes:
+    def tile(self, page: Page | None, reading: Reading, name: str, number: int = 1) -> bytes:
         """Draw a page's tile of the contact sheet, up to three places wide: its pixels, for `sheet` to put there."""
         picture = None if page is None else _fit(page, _picture_width(_span_of(page)), TILE)
         tile = self._tiles[_SPANS.index(1 if picture is None else _span(picture))]
-        _draw_tile(tile, picture, reading, name)
+        _draw_tile(tile, picture, reading)
+        tile.write(5, tile.height - 6, _named(self._type, name, number, 8.5, tile.width - 10), 8.5, _QUIET)
         return tile.rgb().tobytes()
 
     def sheet(self, tiles: Sequence[bytes], counts: Mapping[Status, int], title: str) -> bytes:
@@ -321,6 +329,12 @@ def _words(reading: Reading) -> str:
     return "nothing is written here" if reading.status == "blank" else plain_reason(reading.reason)
 
 
+def _named(type_: _Type, name: str, number: int, size: float, width: int) -> str:
+    """Say in a line at most `width` wide which page of which scan it is; where there is no room, the name gives way."""
+    mark = page_mark(number)
+    return type_.shorten(printable(name), size, width - type_.width(mark, size)) + mark
+
+
 # The contact sheet: a grid whose cells hold a tile, or a part of a wide one.
 
 _MARGIN, _GAP, _HEAD = 16, 8, 64
@@ -381,8 +395,8 @@ def _draw_head(canvas: _Canvas, title: str, counts: Mapping[Status, int], shown:
         canvas.write(x, 50, "nothing was read", 12, _QUIET)
 
 
-def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading, name: str) -> None:
-    """Draw one tile: the picture, what was read, how sure, the name; the status as the edge."""
+def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading) -> None:
+    """Draw one tile: the picture, what was read, how sure; the status as the edge."""
     width, middle, line = tile.width, 8 + TILE // 2, TILE + 28
     tile.clear(_WHITE)
     tile.fill((0, 0, width, 4), STATUS_COLOUR[reading.status])
@@ -400,7 +414,6 @@ def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading, name: s
         tile.write(width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
     else:
         tile.write(5, line, reading.status, 12, _REASON_COLOUR[reading.status], bold=True)
-    tile.write(5, tile.height - 6, tile.type.shorten(printable(name), 8.5, width - 10), 8.5, _QUIET)
 
 
 # Setting type.
