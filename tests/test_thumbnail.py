@@ -101,8 +101,13 @@ class Noted(_Canvas):
     boxes: tuple[Box, ...] = ()
 
     def restore(self, kept: NDArray[np.uint8]) -> None:
-        """Begin anew."""
+        """Begin a card anew."""
         super().restore(kept)
+        self.texts = self.boxes = ()
+
+    def clear(self, colour: Colour) -> None:
+        """Begin a tile anew."""
+        super().clear(colour)
         self.texts = self.boxes = ()
 
     def write(self, *args: Any, **kwargs: Any) -> float:
@@ -125,8 +130,8 @@ class Noted(_Canvas):
 
     def assert_legible(self) -> None:
         """No text touches another or a margin, and each stands wholly in a box or off it."""
-        assert all(x >= 8 and x + w <= self.width - 10 for x, _, w, _ in self.texts)
-        assert not any(map(common, *zip(*combinations(self.texts, 2), strict=True)))
+        assert all(x >= 4 and x + w <= self.width - 4 for x, _, w, _ in self.texts)
+        assert not any(common(one, other) for one, other in combinations(self.texts, 2))
         assert all(common(text, box) in {0, text[2] * text[3]} for text, box in product(self.texts, self.boxes))
 
 
@@ -152,6 +157,31 @@ def test_nothing_on_a_thumbnail_overlaps(reason: str) -> None:
             card.assert_legible()
             painter.thumbnail(shown, line, Reading(status, reason=reason, kind="field", alternative="7"), name)
             card.assert_legible()
+
+
+@pytest.mark.parametrize("reason", ["", *_REASONS, "rule:amount"])
+def test_nothing_on_a_tile_overlaps(reason: str) -> None:
+    """However long the value, how sure it is or why it is for review stands beside it, the page's number under it."""
+    painter = Painter()
+    painter._tiles[:] = tiles = [Noted(tile.width, tile.height, tile.type) for tile in painter._tiles]
+    for length in (1, 2, 3, 4, 5, 8, 12, 20, 60, 99):
+        page, _, read = field(("0125" + 24 * "4896")[:length], "review" if reason else "accepted", reason)
+        for read_or_not in (read, Reading("review", reason=reason)):
+            painter.tile(page, read_or_not, "scans/five_pages.tiff", 12)
+            for tile in tiles:
+                tile.assert_legible()
+
+
+def test_a_tile_says_why_a_sure_value_is_for_review() -> None:
+    """A rule or an audit stands there instead of how sure the value is; of one not sure enough that says it all."""
+
+    def tile(reason: str, confidence: float) -> bytes:
+        return PAINTER.tile(written(), reading("review", "9", confidence, reason), "9.png")
+
+    reasons = ("rule:amount", "audit", "wrong_length", "clipped", "not_digits", "not_promised")
+    assert len({tile(reason, 0.9995) for reason in (*reasons, "low_confidence")}) == 7
+    assert all(tile(reason, 0.62) == tile(reason, 0.9995) for reason in reasons)
+    assert tile("low_confidence", 0.62) != tile("low_confidence", 0.9995)
 
 
 @pytest.mark.parametrize("status", ["accepted", "review", "blank", "failed"])

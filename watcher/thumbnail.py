@@ -88,6 +88,15 @@ _REASONS: Final = {
     "timed_out": "took too long",
 }
 
+_IN_A_WORD: Final = {  # on a tile, of those that how sure a value is does not tell
+    "not_promised": "max_error",
+    "not_digits": "no digit?",
+    "audit": "audit",
+    "clipped": "edge",
+    "wrong_length": "length",
+    "rule": "rule",
+}
+
 
 def plain_reason(reason: str) -> str:
     """Say a reason's code in plain words; a code without any becomes its own words."""
@@ -396,7 +405,7 @@ def _draw_head(canvas: _Canvas, title: str, counts: Mapping[Status, int], shown:
 
 
 def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading) -> None:
-    """Draw one tile: the picture, what was read, how sure; the status as the edge."""
+    """Draw one tile: the picture, what was read, how sure or why it is in doubt; the status as the edge."""
     width, middle, line = tile.width, 8 + TILE // 2, TILE + 28
     tile.clear(_WHITE)
     tile.fill((0, 0, width, 4), STATUS_COLOUR[reading.status])
@@ -405,15 +414,14 @@ def _draw_tile(tile: _Canvas, picture: _Pixels | None, reading: Reading) -> None
     else:
         high, wide = picture.shape[:2]
         tile.picture((width - wide) // 2, middle - high // 2, picture)
-    if reading.value:
-        sure = tile.type.width(percent(reading.confidence), 10)
-        value = printable(reading.value) + ("?" if reading.status == "review" else "")
-        value, size = tile.type.fit(value, 17, width - sure - 14, bold=True)
-        colour = _REASON_COLOUR["review"] if reading.status == "review" else _TEXT
-        tile.write(5, line, value, size, colour, bold=True)
-        tile.write(width - 5, line, percent(reading.confidence), 10, _QUIET, align="right")
-    else:
-        tile.write(5, line, reading.status, 12, _REASON_COLOUR[reading.status], bold=True)
+    colour = _TEXT if reading.status == "accepted" else _REASON_COLOUR[reading.status]
+    doubt = _IN_A_WORD.get(reading.reason.partition(":")[0], "")
+    note = doubt or (percent(reading.confidence) if reading.value else "")
+    value = printable(reading.value) + ("?" if reading.status == "review" else "")
+    said, largest = (value, 17) if reading.value else (reading.status, 12)
+    said, size = tile.type.fit(said, largest, width - tile.type.width(note, 10) - 14, bold=True)
+    tile.write(5, line, said, size, colour, bold=True)
+    tile.write(width - 5, line, note, 10, colour if doubt else _QUIET, align="right")
 
 
 # Setting type.
