@@ -31,10 +31,10 @@ bench: $(VENV)/train.done  ## what README.md's figures on speed come from; ARGS=
 install: $(VENV)/run.done  ## only install what running needs
 
 install-service:  ## as root: install or upgrade the systemd service; NAME=… for one of several inboxes
-	@sh systemd/service.sh install $(NAME)
+	@sh systemd/service.sh install "$(NAME)"
 
 remove-service:  ## as root: take it away again; PURGE=1 with its data
-	@PURGE=$(PURGE) sh systemd/service.sh remove $(NAME)
+	@PURGE=$(PURGE) sh systemd/service.sh remove "$(NAME)"
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

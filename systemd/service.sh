@@ -34,7 +34,6 @@ settings() {  # the commented configuration, with the folders and the metrics of
 
 install_service() {
     name=${1:-} unit=digitdrop${1:+@$1}.service config=$etc/${1:-config}.yaml
-    case $name in *[!A-Za-z0-9_-]*|inbox|outbox|config) die "'$name' cannot be the name of an inbox; letters, digits, - and _ can" ;; esac
 
     # The new release is made beside the one in use, and tried, before anything is switched.
     python=$(python)
@@ -115,6 +114,9 @@ clear_out() {  # a folder that may be a mount point
 remove_service() {
     name=${1:-}
     if [ -n "$name" ]; then
+        # A folder of that name in $data alone may be anybody's.
+        [ -e "$etc/$name.yaml" ] || [ -e "/etc/tmpfiles.d/digitdrop-$name.conf" ] ||
+            die "no such service: '$name' has no settings in $etc; 'systemctl list-units --all digitdrop@*' names those there are"
         systemctl disable --now --quiet "digitdrop@$name.service" || true
         rm -f "/etc/tmpfiles.d/digitdrop-$name.conf"
         if [ "${PURGE:-}" = 1 ]; then
@@ -147,6 +149,7 @@ remove_service() {
 }
 
 case ${1:-} in install|remove) ;; *) die "$usage" ;; esac
+case ${2:-} in *[!A-Za-z0-9_-]*|inbox|outbox|config) die "'$2' cannot be the name of an inbox; letters, digits, - and _ can" ;; esac
 [ "$(id -u)" = 0 ] || die "needs root: sudo make $1-service"
 [ -d /run/systemd/system ] || die "systemd does not run here; 'make run' starts a watcher without it"
 "$1_service" "${2:-}"

@@ -16,10 +16,11 @@ from watcher.workers import GRACE
 if TYPE_CHECKING:
     from pathlib import Path
 
+SCRIPT = ROOT / "systemd" / "service.sh"
 UNITS = ("digitdrop.service", "digitdrop@.service")
 EXPOSURE = 0.5  # of 10, as `systemd-analyze security` counts
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 
 
 def setting(unit: str, key: str) -> str:
@@ -27,6 +28,7 @@ def setting(unit: str, key: str) -> str:
     return str(re.findall(rf"^{key}=(.*)$", (ROOT / "systemd" / unit).read_text(), re.MULTILINE)[-1])
 
 
+@needs_analyze
 @pytest.mark.parametrize("unit", UNITS)
 def test_it_verifies(unit: str, tmp_path: Path) -> None:
     """systemd-analyze has nothing to say of a unit."""
@@ -44,6 +46,7 @@ def test_it_verifies(unit: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@needs_analyze
 @pytest.mark.parametrize("unit", UNITS)
 def test_its_exposure(unit: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The sandbox leaves an exposure of 0.5 of 10 at most; the score is printed."""
@@ -76,3 +79,34 @@ def test_the_exit_codes_that_a_restart_does_not_help() -> None:
     for unit in UNITS:
         assert setting(unit, "RestartPreventExitStatus") == "78 2"
         assert float(setting(unit, "TimeoutStopSec")) > 4 * GRACE
+
+
+@pytest.mark.parametrize("action", ["install", "remove"])
+@pytest.mark.parametrize("name", ["inbox", "outbox", "config", "../x", "a/b", "a b", "."])
+def test_a_name_that_is_none(action: str, name: str) -> None:
+    """What cannot be the name of an inbox is refused before anything is done, also where it is to be removed."""
+    done = subprocess.run(["sh", SCRIPT, action, name], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"digitdrop: '{name}' cannot be the name of an inbox; letters, digits, - and _ can\n"
+
+
+def test_a_service_that_is_not_there(tmp_path: Path) -> None:
+    """A mistyped name is no service: nothing is removed. One that is there is, and with PURGE=1 its data."""
+    functions = SCRIPT.read_text().split("\ncase ${1:-} in")[0]
+    (tmp_path / "meters-of-a-test/inbox").mkdir(parents=True)
+    (tmp_path / "meters-of-a-test.yaml").touch()
+
+    def remove(name: str) -> subprocess.CompletedProcess[str]:
+        ours = f"etc={tmp_path} data={tmp_path} PURGE=1; systemctl() {{ :; }}; remove_service {name}"
+        return subprocess.run(["sh", "-c", f"{functions}\n{ours}"], capture_output=True, text=True, check=False)
+
+    mistyped = remove("metres-of-a-test")
+    assert mistyped.returncode == 1
+    assert mistyped.stderr.startswith("digitdrop: no such service: 'metres-of-a-test' has no settings in ")
+    assert len(list(tmp_path.iterdir())) == 2
+    removed = remove("meters-of-a-test")
+    assert (removed.returncode, removed.stdout) == (
+        0,
+        "digitdrop: removed the inbox meters-of-a-test and its data\n",
+    )
+    assert list(tmp_path.iterdir()) == []

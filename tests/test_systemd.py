@@ -382,6 +382,10 @@ def test_a_second_inbox(machine: Machine) -> None:
         f"{DATA}/meters/inbox",
         check=True,
     )
+    for wrong in ("metres", "inbox", "../digitdrop"):
+        assert machine.run("make", "-C", machine.clone, "remove-service", f"NAME={wrong}", "PURGE=1").returncode != 0
+    assert machine.show("ActiveState") == machine.show("ActiveState", "digitdrop@meters") == "active"
+    assert machine.inbox.exists()
     machine.make("remove-service", "NAME=meters")
     assert machine.show("ActiveState", "digitdrop@meters") == "inactive"
     assert list(outbox.glob("2*/scans/meter.png"))
