@@ -17,6 +17,7 @@ Kind = Literal["digit", "field"]
 CONFIDENCE = 0.95  # of the guarantee behind a threshold
 SPARE = 3  # errors that the first test may pass with, where there is data enough, so that one bad crop does not end it
 MANY = 1_000_000  # crops: nobody labels more
+REMEDY = "label crops of your own and run 'digitdrop-train calibrate', or raise accept.max_error"
 CERTAIN = 36.0  # log-odds: more is 1 to a float
 
 
@@ -132,13 +133,20 @@ class Calibration:
 
     def caveat(self, max_error: float) -> str:
         """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
-        worse = [f"at most {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
+        worse = [f"only {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
         start = max(trial.start(max_error) for trial in self.trials)
         for trial in self.trials:
             beyond = trial.beyond(start) if trial.writings else 0.0
             if beyond > max(max_error, trial.floor):
-                worse.append(f"at most {beyond:.2%} on other writings than those of {trial.on}")
-        return f"accept.max_error {max_error:g} is promised, but {' and '.join(worse)}" if worse else ""
+                worse.append(f"only {beyond:.2%} on other writings than those of {trial.on}")
+        if not worse:
+            return ""
+        full = " and ".join(trial.on for trial in self.trials if trial.floor <= max_error)
+        held = f"is promised on {full};" if full else "cannot be promised:"
+        return (
+            f"accept.max_error {max_error:g} {held} {', and '.join(worse)}; "
+            f"what keeps to this is accepted; for more, {REMEDY}"
+        )
 
     def shortfall(self, max_error: float) -> str:
         """Why nothing can be accepted at `max_error`, in one line; empty where something can."""
@@ -147,8 +155,8 @@ class Calibration:
             if missing != 0:
                 more = f"about {missing:,} more labelled crops are missing" if missing else "even the surest are worse"
                 return (
-                    f"accept.max_error {max_error:g} cannot be promised from {trial.size:,} crops ({trial.on}), "
-                    f"{more}; nothing is accepted"
+                    f"accept.max_error {max_error:g} cannot be promised from {trial.on}, {more}; "
+                    f"none of this kind is accepted; {REMEDY}"
                 )
         return ""
 

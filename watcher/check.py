@@ -51,7 +51,7 @@ def check_all(settings: Settings) -> int:
             verdict, words, worst = "NOT FIT", str(error), max(worst, error.exit_code)
         except OSError as error:
             verdict, words, worst = "NOT FIT", f"{error.filename}: {error.strerror}", max(worst, 1)
-        print(f"{verdict:<8}{name + ':':<11}{words}")
+        print(f"{verdict:<8}{name + ':':<11}{words}".replace("\n", f"\n{'':19}"))
     return worst
 
 
@@ -139,12 +139,14 @@ def _model(settings: Settings) -> str:
     with _quiet():
         card, _ = load(settings.model)
     max_error = settings.accept.max_error
-    doubts = "; ".join(card.doubts(max_error))
     starts = {kind: card.calibration(kind).threshold(max_error) for kind in card.kinds}
-    if max(starts.values()) > 1:
-        raise DigitdropError(f"{card.name}; {doubts}")
-    accepted = " and ".join(f"{kind}s of {start:.4f}" for kind, start in starts.items())
-    return f"{card.name}; at most {max_error:.2%} wrong among {accepted} and more{doubts and '; '}{doubts}"
+    kept = [f"{kind}s from a confidence of {start:.4f} on" for kind, start in starts.items() if start <= 1]
+    never = [f"no {kind}s" for kind, start in starts.items() if start > 1]
+    doubts = card.doubts(max_error)
+    if not doubts:
+        return f"{card.name}; accepted are {' and '.join(kept)}, at most {max_error:.2%} of them wrong"
+    words = "\n".join([f"{card.name}; accepted are {', '.join(kept + never)}", *doubts])
+    raise DigitdropError(words) if never else Advice(words)
 
 
 def _watch(settings: Settings) -> str:
