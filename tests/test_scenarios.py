@@ -775,6 +775,9 @@ def test_40_without_permission(folder: Folder) -> None:
     folder.pulse()
     folder.pulse()
     until(lambda: folder.held().get(UNREADABLE) == 4, "status to say so")
+    said = folder.command("status").stdout
+    assert f"2 of them {UNREADABLE}: " in said
+    assert f"2 folders closed, {UNREADABLE}: " in said
     for name in ("a.png", "closed", "theirs/c.png", "listed"):
         assert folder.log(process).count(f"WARNING {name}: {UNREADABLE}") == 1
     (folder.inbox / "a.png").chmod(0o600)

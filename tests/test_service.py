@@ -237,6 +237,45 @@ def test_the_screen(folder: Folder) -> None:
     assert max(map(len, screen.splitlines())) < 120
 
 
+def test_what_is_held_is_named(folder: Folder) -> None:
+    """`status` names the first files that are not taken, by reason; a closed folder is none of the scans that wait."""
+    for name in ("a\x1b.png", "b.png", "c.png"):
+        (folder.inbox / name).write_bytes(crop()[:-20])
+    folder.start()
+
+    def told() -> str:
+        said = folder.command("status").stdout
+        return said if "3 of them incomplete" in said else ""
+
+    names = re.search(r"3 of them incomplete: (.*)", until(told, "the status"))
+    assert names
+    first, second, rest = names[1].split(", ")
+    assert {first, second} < {"a\\x1b.png", "b.png", "c.png"}
+    assert rest == "…"
+    (state,) = json.loads(folder.command("status", "--json").stdout)
+    assert state["held"] == {"incomplete": 3}
+    assert state["held_names"] == {"incomplete": [first, second]}
+
+
+def test_a_closed_folder() -> None:
+    """A folder that cannot be looked into has its own line, with its name and why."""
+    why = "no permission to read it"
+    state = State(waiting=1, held={why: 2}, held_names={why: ["a.png"]}, closed={"locked": why})
+    lines = [line.strip() for line in describe(state, 0.0).splitlines()]
+    assert f"1 of them {why}: a.png" in lines
+    assert f"1 folder closed, {why}: locked/" in lines
+
+
+def test_an_inbox_that_is_not_there(folder: Folder) -> None:
+    """Where the inbox is missing nobody can tell whether a watcher runs: it says so, not that none does."""
+    folder.start()
+    folder.inbox.rename(folder.root / "elsewhere")
+    for options, output in (((), ""), (("--json",), "[]\n")):
+        done = folder.command("status", *options)
+        assert (done.returncode, done.stdout) == (1, output)
+        assert done.stderr.startswith(f"digitdrop: inbox: {folder.inbox} is not there, ")
+
+
 def test_nobody_runs(folder: Folder) -> None:
     """Where no watcher runs, status says so, and how many scans one had in flight when it was killed."""
     nobody = f"no watcher is running on {folder.inbox}; "

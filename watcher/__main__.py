@@ -140,8 +140,13 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(state) for state in found], indent=1))
     elif found:
         print("\n\n".join(describe(state, time.time()) for state in found))
-    else:
+    elif settings.inbox.is_dir():
         print(f"no watcher is running on {settings.inbox}{left_behind(settings.inbox)}; start one with 'digitdrop run'")
+    if not found and not settings.inbox.is_dir():
+        raise DigitdropError(
+            f"inbox: {settings.inbox} is not there, and with it what a watcher says of itself: one that runs waits for "
+            "it; mount it, make it, or name the configuration of another with --config"
+        )
     return 0 if found else 1
 
 

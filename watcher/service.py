@@ -37,6 +37,7 @@ EVERY = 1.0  # seconds between reports of a state that changes all the time
 QUIET = 30.0  # seconds between reports of one that does not
 LATE = 120.0  # seconds without a report after which a watcher is told to hang; the work loop reports in far more often
 START = 60  # seconds more that systemd is asked for while start and recovery go on
+NAMED = 2  # of what is held for a reason, so many are named
 RECENT = 1000  # scans that the usual time to a delivery is told of
 
 
@@ -53,7 +54,9 @@ class State:
     waiting: int = 0  # scans in the inbox
     oldest: float = 0.0  # seconds since the first of them was last changed
     in_flight: int = 0  # scans claimed and not yet delivered
-    held: dict[str, int] = field(default_factory=dict)  # scans that are not taken yet, by reason
+    held: dict[str, int] = field(default_factory=dict)  # what is not taken yet, scans and folders, by reason
+    held_names: dict[str, list[str]] = field(default_factory=dict)  # the first scans of those, by reason
+    closed: dict[str, str] = field(default_factory=dict)  # the folders of those, and why
     other: int = 0  # files whose names are not a scan's
     deliveries: int = 0
     scans: int = 0  # delivered
@@ -179,6 +182,7 @@ class Service:
         state.waiting, state.oldest = len(inbox.settling), round(inbox.settling.oldest(self._told), 1)
         state.in_flight = sum(inbox.claimed.values())
         state.held, state.other = dict(Counter(inbox.held.values())), inbox.other
+        state.held_names, state.closed = _held(inbox)
         state.degraded = [text for text in (self._trouble, inbox.watch.trouble) if text]
         words = ["WATCHDOG=1", f"STATUS={headline(state)}"]
         if not self.ready and (inbox.looked or self._trouble):
@@ -305,7 +309,7 @@ def describe(state: State, at: float) -> str:
         *[("", f"DEGRADED: {text}") for text in health[1:]],
         ("inbox", state.inbox),
         ("", f"{state.waiting:,} waiting{first}"),
-        *[("", f"{count:,} of them {why}") for why, count in sorted(state.held.items())],
+        *[("", words) for words in _reasons(state)],
         *([("", f"{_count(state.other, 'file')} left alone, by name no scan")] if state.other else []),
         ("in flight", _count(state.in_flight, "scan")),
         ("outbox", state.outbox),
@@ -336,6 +340,43 @@ def version() -> str:
         return metadata.version("digitdrop")
     except metadata.PackageNotFoundError:  # run from a folder that was never installed
         return "unknown"
+
+
+def _held(inbox: Inbox) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What an inbox does not take: the first scans by reason, and folders with theirs; escaped."""
+    names: dict[str, list[str]] = {}
+    closed: dict[str, str] = {}
+    waiting = set(inbox.settling) if inbox.held else set()
+    for name, why in inbox.held.items():
+        # A scan that was put back is not among those that wait until the next look.
+        if name not in waiting and os.path.isdir(inbox.root / name):
+            closed[escape(name)] = why
+        elif len(first := names.setdefault(why, [])) < NAMED:
+            first.append(escape(name))
+    return names, closed
+
+
+def _reasons(state: State) -> list[str]:
+    """What is not taken yet, a line for each reason, with the first names."""
+    closed: dict[str, list[str]] = {}
+    for name, why in state.closed.items():
+        closed.setdefault(why, []).append(f"{name}/")
+    scans = Counter(state.held) - Counter(state.closed.values())
+    return [
+        *[
+            f"{count:,} of them {why}{_first(state.held_names.get(why, []), count)}"
+            for why, count in sorted(scans.items())
+        ],
+        *[
+            f"{_count(len(names), 'folder')} closed, {why}{_first(names, len(names))}"
+            for why, names in sorted(closed.items())
+        ],
+    ]
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    shown = names[:NAMED]
+    return f": {', '.join(shown)}{', …' * (count > len(shown))}" if shown else ""
 
 
 def _count(number: int, one: str, more: str = "") -> str:
