@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_shipped_file_loads() -> None:
     settings = load(SHIPPED)
     assert (settings.inbox, settings.outbox, settings.model) == (ROOT / "inbox", ROOT / "outbox", ROOT / "model")
     assert settings.model_copy(update={key: Path(key) for key in ("inbox", "outbox", "model")}) == Settings()
+
+
+def test_shipped_examples_can_be_uncommented(tmp_path: Path) -> None:
+    """The example rules hold as they stand once their comment marks are gone, in the place of `fields: []`."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    head, mark, examples = text.partition("\n#fields:\n")
+    assert mark
+    uncommented = "\nfields:\n" + "\n".join(line.removeprefix("#") for line in examples.splitlines())
+    both = complaint(tmp_path, head + uncommented)
+    assert re.match(r"'fields' is given twice, on lines \d+ and \d+; keep one$", both)
+    rules = load(given(tmp_path, re.sub("^fields: .*$", "", head, flags=re.MULTILINE) + uncommented)).fields
+    assert [rule.name for rule in rules] == ["zip", "mark", "amount", "card", "born"]
 
 
 # What is left out
@@ -211,7 +224,7 @@ def test_unknown_key(tmp_path: Path, text: str, expected: str) -> None:
         ("settle: soon", "settle is 'soon': input should be a valid number"),
         ("settle: '2'", "settle is '2': input should be a valid number"),
         ("settle: [2]", "settle is [2]: input should be a valid number"),
-        ("settle:", "settle is None: input should be a valid number"),
+        ("settle:", "settle is empty: input should be a valid number"),
         ("settle: true", "settle is True: input should be a valid number"),
         ("workers: 1.5", "workers is 1.5: input should be a valid integer"),
         ("workers: true", "workers is True: input should be a valid integer"),
@@ -219,10 +232,10 @@ def test_unknown_key(tmp_path: Path, text: str, expected: str) -> None:
         ("contact_sheet: 1", "contact_sheet is 1: input should be a valid boolean"),
         ("contact_sheet: 'yes'", "contact_sheet is 'yes': input should be a valid boolean"),
         ("inbox: 5", "inbox is 5: should be the path of a folder"),
-        ("outbox:", "outbox is None: should be the path of a folder"),
+        ("outbox:", "outbox is empty: should be the path of a folder"),
         ("model: [a]", "model is ['a']: should be the path of a folder"),
         ("batch: 5", "batch is 5: should hold keys of its own: size, wait"),
-        ("accept:", "accept is None: should hold keys of its own: max_error"),
+        ("accept:", "accept is empty: should hold keys of its own: max_error"),
         ("limits: [1]", "limits is [1]: should hold keys of its own: bytes, pixels, seconds, memory"),
         ("limits: {bytes: 50 MB}", "limits.bytes is '50 MB': input should be a valid integer"),
     ],
@@ -321,6 +334,12 @@ def test_given_twice(tmp_path: Path, text: str, expected: str) -> None:
     assert "\n" not in message
 
 
+def test_where_it_is_no_yaml(tmp_path: Path) -> None:
+    """Where the YAML breaks is told by the file's name and the line."""
+    message = complaint(tmp_path, "fields: []\n  - {name: zip}\n")
+    assert f'in "{tmp_path}/config.yaml", line 2, column 3' in message, message
+
+
 @pytest.mark.parametrize(("text", "kind"), [("- inbox\n", "list"), ("inbox\n", "str"), ("5\n", "int")])
 def test_not_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
     """A file that holds no keys is refused with what it should hold."""
@@ -336,8 +355,8 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
-    """A folder is no configuration."""
-    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+    """A folder is no configuration, and is told to be one."""
+    with pytest.raises(ConfigError, match="is a folder; name the file in it with --config"):
         load(tmp_path)
 
 

@@ -78,12 +78,17 @@ def load(path: Path | None) -> Settings:
     values: object = {}
     if path is not None:
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+            with path.open(encoding="utf-8") as file:  # YAML's messages name it
+                values = yaml.load(file, _Loader)  # noqa: S506 - it is a SafeLoader
         except _TwiceError as error:
             raise ConfigError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file; name the configuration with --config") from None
-        except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
+        except IsADirectoryError:
+            raise ConfigError(f"{path}: is a folder; name the file in it with --config") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
             raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:  # an empty file: all defaults
         values = {}
@@ -150,16 +155,17 @@ def _explain(problem: object) -> str:
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
+    value = "empty" if problem["input"] is None else repr(problem["input"])
     if problem["type"] == "model_type":
-        return f"{key} is {problem['input']!r}: should hold keys of its own: {', '.join(_keys(problem['loc']))}"
+        return f"{key} is {value}: should hold keys of its own: {', '.join(_keys(problem['loc']))}"
     if problem["type"] == "missing":
         return f"{key} is missing; an entry of its list holds {', '.join(_keys(problem['loc'][:-1]))}"
     if problem["type"] == "tuple_type":
-        return f"{key} is {problem['input']!r}: should be a list"
+        return f"{key} is {value}: should be a list"
     if problem["type"] == "path_type":
-        return f"{key} is {problem['input']!r}: should be the path of a folder"
+        return f"{key} is {value}: should be the path of a folder"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-    return f"{key} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{key} is {value}: {message[0].lower()}{message[1:]}"
 
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:
