@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import ROOT, Folder
 
+from watcher.__main__ import main
 from watcher.check import CHECKS, Advice
 from watcher.claims import STAMP
 from watcher.config import Settings
@@ -70,8 +71,35 @@ def test_each_thing_has_a_line(folder: Folder) -> None:
     done = folder.command("check")
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
-    assert [line.split()[1].rstrip(":") for line in lines] == list(LOOK)
+    assert [line.split()[1].rstrip(":") for line in lines] == ["config", *LOOK]
+    assert lines[0].split() == ["fit", "config:", str(folder.config)]
     assert all(line.startswith(("fit ", "ADVICE ")) for line in lines)
+
+
+def test_which_configuration(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the places where it may be, the one in force is named, or that there is none."""
+    monkeypatch.chdir(folder.root)
+    monkeypatch.setattr("watcher.__main__.CONFIGS", [Path("config.yaml"), Path("service.yaml")])
+    for name in ("config.yaml", "service.yaml"):
+        assert main(["check"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f"fit     config:    {folder.root / name}"
+        if name == "config.yaml":
+            folder.config.rename(folder.root / "service.yaml")
+    (folder.root / "service.yaml").unlink()
+    main(["check"])
+    words = f"none found, neither config.yaml nor service.yaml: defaults, with the folders of {folder.root}"
+    assert capsys.readouterr().out.splitlines()[0] == f"fit     config:    {words}"
+
+
+def test_a_folder_that_is_missing(folder: Folder) -> None:
+    """A missing folder is one line with its remedy; what would be looked for in it is left out."""
+    folder.outbox.rmdir()
+    done = folder.command("check")
+    assert done.returncode == 78
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("NOT FIT")]
+    assert line.endswith(f"outbox: {folder.outbox} is not a folder; make it, or set outbox: in the configuration")
 
 
 @as_root
@@ -95,6 +123,8 @@ def test_a_folder_in_the_inbox_of_another_user(settings: Settings) -> None:
             LOOK["folders"](settings)
         assert "nogroup" in LOOK["user"](settings)
     (settings.inbox / "scanner").chmod(0o777)
+    for ignored in (".Trash-1000", "@eaDir"):  # nothing is taken from there
+        (settings.inbox / ignored).mkdir(0o700)
     with nobody():
         assert "can be written" in LOOK["folders"](settings)
 

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         logs.set_up(getattr(arguments, "log_json", False))
         path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
+        arguments.config = path
         code = int(arguments.command(config.load(path), arguments))
         sys.stdout.flush()
         return code
@@ -124,7 +125,8 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
     """Say whether everything is fit to run, and what is in force."""
-    return check_all(settings)
+    nowhere = f"none found, neither {' nor '.join(map(str, CONFIGS))}: defaults, with the folders of {Path.cwd()}"
+    return check_all(settings, nowhere if arguments.config is None else str(arguments.config.absolute()))
 
 
 def status(settings: Settings, arguments: argparse.Namespace) -> int:

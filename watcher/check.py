@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import STAMP, WORK
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
+from watcher.inbox import IGNORED
 from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
 from watcher.watch import Watch, on_network
@@ -39,10 +40,17 @@ class Advice(DigitdropError):  # noqa: N818 - no error: all works
     exit_code = 0
 
 
-def check_all(settings: Settings) -> int:
-    """Print what is in force and whether it is fit; returns the exit code of the worst."""
+def check_all(settings: Settings, source: str) -> int:
+    """Print what is in force and whether it is fit; returns the exit code of the worst.
+
+    `source` says where the settings are from.
+    """
     worst = 0
+    there = settings.inbox.is_dir() and settings.outbox.is_dir()
+    print(f"{'fit':<8}{'config:':<11}{source}")
     for name, look in CHECKS:
+        if name in IN_FOLDERS and not there:  # as is said under folders
+            continue
         try:
             verdict, words = "fit", look(settings)
         except Advice as advice:
@@ -228,6 +236,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("clock", _clock),
     ("metrics", _metrics),
 )
+IN_FOLDERS = {"disks", "room", "watch", "clock"}
 
 
 @contextmanager
@@ -247,7 +256,7 @@ def _subfolders(inbox: Path) -> list[str]:
     """The folders in the inbox that scans are taken from."""
     found = []
     for folder, names, _ in os.walk(inbox):
-        names[:] = [name for name in names if name != WORK]
+        names[:] = [name for name in names if not name.startswith(IGNORED)]
         found += [os.path.join(folder, name) for name in names]
     return found
 
