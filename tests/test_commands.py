@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import ROOT, Folder, crop, read_csv
 
+from watcher.__main__ import main
+from watcher.service import version
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -90,9 +93,19 @@ def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
 
 
 def test_help() -> None:
-    """`--help` names each command with what it does."""
+    """`--help` names each command with what it does, which one is meant without any, and the exit codes."""
     done = subprocess.run(
         [sys.executable, "-m", "watcher", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for command in ("run", "read", "check", "status"):
         assert f"\n    {command}" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Without a command: run. Exit codes: 0 fine, 2 wrong usage, 78 wrong configuration or model, 1 the" in said
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` names the program and what is installed."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"digitdrop {version()}\n"
