@@ -57,6 +57,17 @@ def test_read(folder: Folder, tmp_path: Path) -> None:
     assert folder.command("read", str(tmp_path / "scans")).returncode == 0
 
 
+@pytest.mark.parametrize("thumbnails", ["review", "none"])
+def test_pictures_that_were_asked_for(folder: Folder, thumbnails: str) -> None:
+    """`read --picture` draws each page, whatever the settings say of the thumbnails of deliveries."""
+    folder.configure(thumbnails=thumbnails)
+    (folder.root / "a.png").write_bytes(crop())
+    done = folder.command("read", str(folder.root / "a.png"), "--picture", str(folder.root / "pictures"))
+    (row,) = read_csv(done.stdout.encode())
+    assert row["status"] == "accepted"
+    assert list((folder.root / "pictures").rglob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -109,9 +109,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 def read(settings: Settings, arguments: argparse.Namespace) -> int:
     """Read images given on the command line; CSV on stdout."""
     jobs = [Job(str(path), str(path)) for path in _files(arguments.files)]
-    if arguments.picture is not None:
-        arguments.picture.mkdir(parents=True, exist_ok=True)
     settings = settings.model_copy(update={"contact_sheet": False})
+    if arguments.picture is not None:  # asked for, whatever a delivery is to hold
+        arguments.picture.mkdir(parents=True, exist_ok=True)
+        settings = settings.model_copy(update={"thumbnails": "all"})
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)
         delivery = Delivery("", workers.model, now(), {}, str(arguments.picture))
