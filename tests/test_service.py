@@ -292,6 +292,16 @@ def test_nobody_runs(folder: Folder) -> None:
     folder.check()
 
 
+def test_another_watcher_on_the_inbox(folder: Folder) -> None:
+    """A watcher that starts on an inbox where one works says so; that is allowed, but may be a mistake."""
+    first = folder.start()
+    words = f"INFO another watcher works on this inbox too (process {first.pid})"
+    assert "another watcher" not in folder.log(first)
+    assert words in folder.command("run", "--once").stderr
+    assert folder.stop(first) == 0
+    assert "another watcher" not in folder.command("run", "--once").stderr
+
+
 def test_a_reader_that_has_had_enough(folder: Folder) -> None:
     """Output that nobody reads to its end, as with `| head`, is no error to be told."""
     command = f"{sys.executable} -m watcher check --config {folder.config} | true"

@@ -89,6 +89,9 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                     retention.turn(arguments.once)
 
             log.info("watching %s, delivering to %s", settings.inbox, settings.outbox)
+            with suppress(OSError, ValueError):  # one that ends just now, or whose report is closed to us
+                for other in states(settings.inbox):
+                    log.info("another watcher works on this inbox too (process %d)", other.pid)
             for doubt in workers.doubts:
                 log.warning("%s", doubt)
 
@@ -165,7 +168,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="digitdrop",
         description="A hot folder for handwritten numbers.",
-        epilog="Without a command: run. Exit codes: 0 fine, 2 wrong usage, 78 wrong configuration or model, 1 the rest.",
+        epilog="Without a command: run. "
+        "Exit codes: 0 fine, 2 wrong usage, 78 wrong configuration or model, 1 the rest.",
     )
     parser.add_argument("--version", action="version", version=f"digitdrop {version()}")
     common = _Parser(add_help=False)
