@@ -18,6 +18,7 @@ from conftest import ROOT, Folder, crop
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
 from watcher import config
+from watcher.inbox import ENDINGS, IGNORED
 from watcher.metrics import Metrics
 from watcher.results import COLUMNS
 from watcher.service import State
@@ -83,6 +84,14 @@ def test_each_dependency_has_its_reason() -> None:
     table = README.split("## What it stands on")[1].split("\n## ")[0]
     runtime = listed[: listed.index("watchdog") + 1]
     assert [name for name in runtime if name not in table] == []
+
+
+def test_the_names_that_are_taken() -> None:
+    """The README names each ending that is taken from the inbox, and what the names of temporary files begin with."""
+    page = section(README, "What it reads")
+    named = set(re.findall(r"`(\.\w+)`", page))
+    assert named == set(ENDINGS)
+    assert [start for start in IGNORED if f"`{start}`" not in page] == []
 
 
 def test_what_is_linked_is_there() -> None:
@@ -183,7 +192,9 @@ def test_picking_up_from_cron(delivered: Folder) -> None:
     path.chmod(0o755)
     command = command.replace("/tmp/", f"{delivered.root}/")  # noqa: S108 - the example's, replaced
     command = command.replace(DATA, str(delivered.root)).replace("/srv/numbers", str(delivered.root / "archive"))
-    surroundings = os.environ | {"PATH": f"{delivered.root}:{os.environ['PATH']}"}
+    assert "/usr/local/bin/pick-up" in command
+    command = command.replace("/usr/local/bin/pick-up", str(path))
+    surroundings = {"PATH": "/usr/bin:/bin"}  # cron's
     subprocess.run(["sh", "-c", command], env=surroundings, check=True, capture_output=True)
     assert delivered.deliveries() == []
     assert (delivered.root / "archive" / "results.db").exists()
