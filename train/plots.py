@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 BLUE, ORANGE, RED, GREEN = "#2563a8", "#d9822b", "#c0392b", "#2e7d4f"
 COLOURS = BLUE, ORANGE, GREEN, RED, "#7b4ea3", "#8a6d3b"  # of the lines in one plot
-MARKERS = "os^v"  # of the points on them
+MARKERS = (("o", 14), ("s", 8), ("^", 6), ("v", 5))  # of the points on them, and sizes: several may be at one place
 DPI = 110
 HARDEST = 40
 
@@ -241,11 +241,12 @@ def risk_coverage(
         area = calibration.aurc(confidence, right)
         label = f"{_short(name)}\n{len(right):,} values, area under the curve {area:.5f}"
         axes.plot([x for x, _ in points], [max(y, least) for _, y in points], color=colour, linewidth=1.6, label=label)
-        for marker, (accepted, wrong) in zip(MARKERS, marks[name].values(), strict=False):
+        for (marker, size), (accepted, wrong) in zip(MARKERS, marks[name].values(), strict=False):
             if accepted:
-                axes.plot([accepted], [max(wrong, least)], marker, color=colour, markersize=8, markeredgecolor="white")
+                at = [accepted], [max(wrong, least)]
+                axes.plot(*at, marker, color=colour, markersize=size, markeredgecolor="white")
     rates = dict.fromkeys(rate for some in marks.values() for rate in some)
-    for marker, rate in zip(MARKERS, rates, strict=False):
+    for (marker, _), rate in zip(MARKERS, rates, strict=False):
         axes.plot([], [], marker, color=FAINT, label=f"accepted at max_error {100 * rate:g}%")
     axes.set_yscale("log")
     axes.set_ylim(max(floor, 1e-5), 1)

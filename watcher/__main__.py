@@ -116,9 +116,10 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.picture is not None:  # asked for, whatever a delivery is to hold
         arguments.picture.mkdir(parents=True, exist_ok=True)
         settings = settings.model_copy(update={"thumbnails": "all"})
+    began = now()
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)
-        delivery = Delivery("", workers.model, now(), {}, str(arguments.picture))
+        delivery = Delivery("", workers.model, began, {}, str(arguments.picture))
     sys.stdout.buffer.write(to_csv(rows, delivery))
     if arguments.explain is not None:
         from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without

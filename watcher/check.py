@@ -67,8 +67,8 @@ def _user(settings: Settings) -> str:
     user = _user_name(os.geteuid())
     if os.geteuid() == 0:
         owner = _user_name(os.stat(settings.inbox).st_uid) if settings.inbox.is_dir() else "digitdrop"
-        who = f"sudo -u {owner} digitdrop check" if owner != "root" else "as the service's user"
-        raise Advice(f"root may do everything, the service's user may not; check again: {who}")
+        who = f"with 'sudo -u {owner} digitdrop check'" if owner != "root" else "as that user"
+        raise Advice(f"root may do everything, the service's user may not; check {who}")
     groups = sorted(_group_name(group) for group in {os.getegid(), *os.getgroups()})
     return f"{user}, of the groups {', '.join(groups)}"
 

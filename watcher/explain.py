@@ -51,8 +51,8 @@ def explain_rows(rows: Iterable[Row], limits: Limits, folder: Path) -> None:
         for row in pages:
             page = decoded[row.page - 1]
             if not isinstance(page, Fault):
-                name = thumbnail_name(row.name, row.page)
-                write(folder, name, explain(page, row.reading, row.name, row.page))
+                picture = explain(page, row.reading, row.name, row.page)
+                write(folder, thumbnail_name(row.name, row.page), picture)
 
 
 def explain(page: Page, reading: Reading, name: str, number: int = 1) -> bytes:
