@@ -70,7 +70,7 @@ def test_each_thing_has_a_line(folder: Folder) -> None:
     """Each line says fit, or what to do; where nothing stands in the way the exit code is 0."""
     done = folder.command("check")
     assert done.returncode == 0, done.stdout
-    lines = done.stdout.splitlines()
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]  # which go on
     assert [line.split()[1].rstrip(":") for line in lines] == ["config", *LOOK]
     assert lines[0].split() == ["fit", "config:", str(folder.config)]
     assert all(line.startswith(("fit ", "ADVICE ")) for line in lines)

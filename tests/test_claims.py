@@ -37,6 +37,37 @@ def test_each_recovers_its_own(tmp_path: Path) -> None:
         batch.open.rmdir()
 
 
+def test_an_inbox_that_comes_back(tmp_path: Path) -> None:
+    """Claims of ours in an inbox that was away for a while are ours again, though workers hold their lock as well."""
+    inbox, away = tmp_path / "inbox", tmp_path / "away"
+    inbox.mkdir()
+    with Claims(inbox) as claims:
+        batch, first, held = claims.new(), claims.id, os.dup(claims.lock)
+        inbox.rename(away)
+        inbox.mkdir()
+        claims.ensure()
+        claims.release()
+        assert claims.undecided() == []
+        inbox.rename(tmp_path / "new")
+        away.rename(inbox)
+        claims.ensure()
+        claims.adopt()
+        claims.release()
+        assert claims.undecided() == [batch]
+        batch.open.rmdir()
+        claims.release()
+        assert os.listdir(inbox / WORK) == [f"{claims.id}.lock"]
+        assert claims.id != first
+        os.close(held)
+
+
+def test_nothing_of_a_report_is_left(tmp_path: Path) -> None:
+    """A report that could not be finished goes with its watcher."""
+    with Claims(tmp_path) as claims:
+        claims.report.with_suffix(".new").touch()
+    assert os.listdir(tmp_path / WORK) == []
+
+
 @pytest.mark.parametrize("lock_file", [True, False], ids=["lock left", "lock lost"])
 def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
     """Claims of a watcher whose lock is free, or gone, are taken over by one other, and its lock file goes after."""

@@ -167,6 +167,35 @@ def test_a_full_disk_is_told_with_its_folder(case: Case) -> None:
     assert case.batch.open.exists()
 
 
+def test_a_decided_delivery_is_never_abandoned(case: Case) -> None:
+    """What could not be published yet stays staged, wherever its claim is: without the stage it would be lost."""
+    outbox = Outbox(case.settings)
+    stage = outbox.stage(case.batch)
+    (case.settings.outbox / case.batch.id).mkdir()
+    (case.settings.outbox / case.batch.id / "in the way").touch()
+    with pytest.raises(OSError, match="not empty"):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert case.batch.done.exists()
+    outbox.abandon(case.batch.id)
+    assert (stage / "results.csv").exists()
+
+
+def test_a_disk_that_is_full_for_a_copy(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a scan that has to be copied, what is full is where the copy goes."""
+
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    outbox = Outbox(case.settings)
+    stage = outbox.stage(case.batch)
+    (stage / "failed").mkdir()
+    (stage / "failed" / "b.png").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert caught.value.filename == f"{stage}/failed/b.png"
+
+
 def test_the_stage_of_a_batch_that_was_taken_away(case: Case) -> None:
     """It is removed, and the folder let go of; of a batch that has none that is no error."""
     outbox = Outbox(case.settings)

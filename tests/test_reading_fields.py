@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from test_pipeline import MODEL, SETTINGS, STROKES, dropped, paper, picture, png, reader_with
+from test_pipeline import MODEL, SETTINGS, STROKES, digit, dropped, paper, picture, png, reader_with
 
 from watcher.calibration import Calibration
 from watcher.fields import Rule
@@ -59,15 +59,15 @@ def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
     reading = row.reading
     assert reading.value == value
     assert reading.kind == "field"
-    assert "".join(digit.value for digit in reading.digits) == value
-    for index, digit in enumerate(reading.digits):
-        x, y, width, height = digit.box
+    assert "".join(one.value for one in reading.digits) == value
+    for index, one in enumerate(reading.digits):
+        x, y, width, height = one.box
         assert x == pytest.approx(34 + 84 * index, abs=24)
         assert y == pytest.approx(25, abs=12)
         assert height == pytest.approx(80, abs=16)
         assert 5 <= width <= 80
-        assert 0 < digit.confidence <= 1
-        assert digit.value not in [other for other, _ in digit.alternatives]
+        assert 0 < one.confidence <= 1
+        assert one.value not in [other for other, _ in one.alternatives]
 
 
 @pytest.mark.parametrize("width", [800, 1600, 3000])
@@ -118,11 +118,15 @@ def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> Non
 
 
 def test_a_length_of_one_makes_it_a_digit(tmp_path: Path) -> None:
-    """Where a rule says so, only the digit network is asked."""
-    (row,) = with_rule(length=1).read(dropped(tmp_path, a_png=png(field("73"))), None)
-    assert row.reading.kind == "digit"
-    assert len(row.reading.value) == 1
-    assert "line" not in row.milliseconds
+    """Where a rule says so the value has one, and where there are more it is for review."""
+    reader = with_rule(length=1)
+    (row,) = reader.read(dropped(tmp_path, a_png=png(digit("7"))), None)
+    assert (row.reading.status, row.reading.value) == ("accepted", "7")
+    for written in ("73", "27", "31", "7213"):
+        (row,) = reader.read(dropped(tmp_path, a_png=png(field(written))), None)
+        assert (row.reading.kind, row.reading.status, row.reading.reason) == ("digit", "review", "wrong_length")
+        assert len(row.reading.value) == 1
+        assert row.reading.alternative == written
 
 
 def test_a_rule_that_fits_changes_nothing(reader: Reader, tmp_path: Path) -> None:

@@ -121,5 +121,8 @@ def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tr
         judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
         scores = np.array([score_of(one) for one, _ in judged], np.float64)
         right = np.array([one.value == value for one, value in judged], np.bool_)
-        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right, np.zeros(len(judged), np.bool_)))
+        # Each image is in many of these: so many of them could be written with none in two.
+        writings = int(len(images) / np.mean([len(value) for _, value in judged]))
+        barred = np.zeros(len(judged), np.bool_)
+        tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right, barred, writings))
     return tried

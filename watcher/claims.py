@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from watcher.errors import told
+from watcher.errors import naming, told
 from watcher.mounts import kind_of
 from watcher.results import ISO_8601
 from watcher.tasks import Job
@@ -113,6 +113,7 @@ class Claims:
         self.id = ""
         self.locks: dict[str, int] = {}  # watcher → open lock file; ours, and those of the dead that we took over
         self._count = 0
+        self._ours: set[str] = set()  # all names that we had
 
     def __enter__(self) -> Claims:
         self.ensure()
@@ -158,6 +159,7 @@ class Claims:
             os.write(lock, self._where())
             os.fsync(lock)
             self.id, self.locks[name] = name, lock
+            self._ours.add(name)
             return
 
     def new(self) -> Batch:
@@ -183,9 +185,10 @@ class Claims:
     def release(self) -> None:
         """Let go of the dead whose claims are all delivered."""
         busy = {batch.watcher for batch in self._batches(".open", ".done")}
-        for owner in [owner for owner in self.locks if owner != self.id and owner not in busy]:
+        for owner in self.locks.keys() - {self.id, *busy}:
             _forget(self.work, owner)
-            os.close(self.locks.pop(owner))
+            if owner not in self._ours:  # an inbox that was replaced may come back, with claims of ours
+                os.close(self.locks.pop(owner))
 
     def _take(self, owner: str) -> bool:
         path = self.work / f"{owner}.lock"
@@ -239,7 +242,8 @@ def sync(path: Path | str) -> None:
     """Make a file's bytes, or a folder's names, durable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with naming(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -275,7 +279,7 @@ def _is_at(lock: int, path: Path) -> bool:
 
 
 def _forget(work: Path, owner: str) -> None:
-    for ending in ("json", "lock"):
+    for ending in ("json", "new", "lock"):
         (work / f"{owner}.{ending}").unlink(missing_ok=True)
 
 

@@ -41,7 +41,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the way out of a batch w
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Give an OSError that names no file this one: of a full disk, write(2) does not say which."""
     try:
         yield

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from watcher.plane import Labels, Mask, Plane
     from watcher.reading import Box
 
-VERSION = 2
+VERSION = 3
 HEIGHT = 32  # pixels of the network's input
 BODY = 24  # of those, the writing's height; the rest is margin
 LONGEST = 768  # pixels of width at most: what is longer is squeezed
@@ -31,7 +31,6 @@ WIDEST = 1024  # pixels of width at most, there
 STROKE = 0.3  # of the height: what is broader is paper, shadow or a bar
 DARKEST = 160  # pixels at most that tell the ink's level: a share of a wide page may be more than is written on it
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
-MIN_SIGNAL = 4.5  # of ink over the paper's noise
 SHARE = 0.38  # of the ink's level: where a stroke begins
 LINE = 1.3  # of the height: what is straight for so long is ruled
 RUNG = 0.4  # of the height: upright strokes as long, from one ruled line to the next, part the cells of a comb
@@ -161,9 +160,7 @@ def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
     height, width = ink.shape
     rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
     high = float(np.partition(ink, rank, axis=None)[rank])
-    some = np.sort(ink[::2, ::2], axis=None)  # a quarter of the pixels tells the noise as well
-    low, usual = float(some[some.size // 10]), float(some[3 * some.size // 10])
-    if high < MIN_CONTRAST or high - usual < MIN_SIGNAL * (usual - low) / 0.86:
+    if high < MIN_CONTRAST:
         return None
     mask = (ink > SHARE * high).astype(np.uint8)
     clean = _without_lines(mask)

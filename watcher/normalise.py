@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from watcher.plane import Mask, Plane, Strokes
     from watcher.reading import Box
 
-VERSION = 2
+VERSION = 3
 Page = NDArray[np.uint8]
 """A picture, (height, width) grey or (height, width, 3) RGB, paper and ink of any polarity."""
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border

@@ -73,6 +73,7 @@ class Outbox:
             sync(self.staging)
             sync(self.root)
         self._check_stage(batch)
+        self._let_go(batch)  # from here on nothing but its publication may take it away
         batch.decide(durable)
         self.finish(batch)
 
@@ -97,7 +98,7 @@ class Outbox:
         self._let_go(batch)
 
     def abandon(self, batch: str) -> None:
-        """Take away the stage of a batch whose claim has gone: it will not be delivered."""
+        """Take away the stage of a batch whose claim has gone before it was decided: it will not be delivered."""
         stage = self._stages.pop(batch, None)
         if stage is not None:
             os.close(stage)
@@ -166,7 +167,11 @@ def _link(source: str, target: str) -> None:
         # Another file system, one without hard links, one link too many, or a file of another user's.
         if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
             raise
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as failed:  # of a full disk it names the source alone
+            failed.filename = target
+            raise
 
 
 def _check_unchanged(rows: Sequence[Row], batch: Batch) -> None:

@@ -72,6 +72,11 @@ class Sheet:
         return self.rule is not None and self.rule.least > 1
 
     @property
+    def has_one(self) -> bool:
+        """Whether its rule says that it holds one digit."""
+        return self.rule is not None and self.rule.is_digit
+
+    @property
     def seen(self) -> Ink | Line | None:
         """What the network saw whose reading it is."""
         return self.line if self.reading is not None and self.reading.kind == "field" else self.ink
@@ -152,8 +157,7 @@ class Reader:
 
     def _read_field(self, sheet: Sheet, page: Page) -> None:
         """Read a page as a line of digits; it has its reading where it can be nothing else, else a candidate for it."""
-        rule = sheet.rule
-        if self.read_lines is None or (rule and rule.is_digit):
+        if self.read_lines is None:
             return
         with sheet.timed("line"):
             sheet.line = normalise_line(page)
@@ -165,8 +169,12 @@ class Reader:
             steps, found = look(sheet.line.image, self.read_lines, self.predict, least=least)
             if found:
                 judge = self.card.calibration("field")
+                # Under a rule of one digit the line only tells whether there are more.
+                rule = None if sheet.has_one else sheet.rule
                 sheet.field = read_field(steps, found, sheet.line, judge, self.field_threshold, rule=rule)
-        if sheet.field and (sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1)):
+        if sheet.has_one or not sheet.field:
+            return
+        if sheet.has_several or (sheet.is_wide and len(sheet.field.value) > 1):
             sheet.reading = sheet.field
 
     def _finish(self, sheets: Sequence[Sheet], pictures: Path | None) -> list[Row]:
@@ -195,7 +203,8 @@ class Reader:
             sheet.milliseconds["predict"] = share
             if not (sheet.is_wide or sheet.has_several or is_alone(digit, sheet.ink)):
                 self._read_field(sheet, sheet.pixels)
-            sheet.reading = of_two(digit, sheet.field, sheet.pixels.shape) if sheet.field else digit
+            shape = sheet.pixels.shape
+            sheet.reading = of_two(digit, sheet.field, shape, has_one=sheet.has_one) if sheet.field else digit
 
     def _row(self, sheet: Sheet, pictures: Path | None) -> Row:
         assert sheet.reading is not None

@@ -160,8 +160,19 @@ def is_alone(digit: Reading, ink: Ink) -> bool:
     return ink.alone and width <= height and digit.likely >= NO_FIELD
 
 
-def of_two(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
+def of_two(digit: Reading, field: Reading, shape: tuple[int, ...], *, has_one: bool = False) -> Reading:
     """Decide whether a page of some shape shows a digit or a field, by what either network makes of it.
+
+    A field where its rule says that it `has_one` digit is of the wrong length.
+    """
+    likelier = _likelier(digit, field, shape)
+    if has_one and likelier.kind == "field":
+        return replace(_for_review(digit, field.value), reason="wrong_length")
+    return likelier
+
+
+def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
+    """Take the digit, perhaps for review, or the field.
 
     What stands beside a digit in a tight crop may look like more digits, so there a field has to be the surer one; and
     where it stays a digit against a likely field, it is for review. On a wide page it is the other way round: the digit

@@ -16,8 +16,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from watcher.errors import DigitdropError
-from watcher.pipeline import Reader, write
+from watcher.errors import DigitdropError, naming
+from watcher.pipeline import Reader
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Ready, Slice
 from watcher.workers import WALL, take_words
 
@@ -108,7 +108,9 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
             return reader.read(jobs, pictures, at)
         case Drawing(tiles, counts, title, path):
             at(SEVERAL)
-            write(path.parent, path.name, reader.painter.sheet(tiles, counts, title))
+            picture = reader.painter.sheet(tiles, counts, title)
+            with naming(path):
+                path.write_bytes(picture)
     return None
 
 

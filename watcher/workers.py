@@ -298,7 +298,10 @@ class Workers:
             raise OSError(errno.EAGAIN, f"before it began, {answer.fault.detail}", "workers")
 
     def _fill(self) -> None:
-        """Start workers in the place of those that died."""
+        """Start workers in the place of those that died, of those that died idle too."""
+        for worker in [one for one in self.workers if one.model and one not in self._busy]:
+            if worker.process.poll() is not None:
+                self._remove(worker)
         while len(self.workers) < worker_count(self.settings):
             self.workers.append(Worker(self.settings, self.lock() if self.lock is not None else None))
 
