@@ -68,6 +68,18 @@ def test_pictures_that_were_asked_for(folder: Folder, thumbnails: str) -> None:
     assert list((folder.root / "pictures").rglob("*.png"))
 
 
+def test_steps_in_a_folder_to_come(folder: Folder) -> None:
+    """`read --explain` makes the folder with all that leads to it, before it reads."""
+    (folder.root / "a.png").write_bytes(crop())
+    steps = folder.root / "a" / "new" / "folder"
+    done = folder.command("read", str(folder.root / "a.png"), "--explain", str(steps))
+    assert done.returncode == 0, done.stderr
+    assert list(steps.rglob("*.png"))
+    refused = folder.command("read", str(folder.root / "a.png"), "--explain", str(folder.config / "in-a-file"))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"digitdrop: {folder.config / 'in-a-file'}: Not a directory\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -116,6 +116,8 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.picture is not None:  # asked for, whatever a delivery is to hold
         arguments.picture.mkdir(parents=True, exist_ok=True)
         settings = settings.model_copy(update={"thumbnails": "all"})
+    if arguments.explain is not None:
+        arguments.explain.mkdir(parents=True, exist_ok=True)
     began = now()
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)
