@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, Folder
 
 from watcher.__main__ import main
-from watcher.check import CHECKS, Advice
+from watcher.check import CHECKS, IN_FOLDERS, Advice, check_all
 from watcher.claims import STAMP
 from watcher.config import Settings
 from watcher.errors import ConfigError, DigitdropError
@@ -100,6 +100,20 @@ def test_a_folder_that_is_missing(folder: Folder) -> None:
     assert done.returncode == 78
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("NOT FIT")]
     assert line.endswith(f"outbox: {folder.outbox} is not a folder; make it, or set outbox: in the configuration")
+
+
+@as_root
+def test_folders_that_cannot_be_reached(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where what holds the folders is closed to the service's user, that is one line of the table, which goes on."""
+    settings.inbox.parent.chmod(0o700)
+    with nobody():
+        assert check_all(settings, "config.yaml") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert f"NOT FIT folders:   {settings.inbox}: Permission denied" in lines
+    assert [line.split()[1 + line.startswith("NOT")].rstrip(":") for line in lines if line[0] != " "] == [
+        "config",
+        *(name for name in LOOK if name not in IN_FOLDERS),
+    ]
 
 
 @as_root

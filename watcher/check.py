@@ -46,7 +46,8 @@ def check_all(settings: Settings, source: str) -> int:
     `source` says where the settings are from.
     """
     worst = 0
-    there = settings.inbox.is_dir() and settings.outbox.is_dir()
+    # Not Path.is_dir, which raises where what holds the folder is closed to us.
+    there = os.path.isdir(settings.inbox) and os.path.isdir(settings.outbox)
     print(f"{'fit':<8}{'config:':<11}{source}")
     for name, look in CHECKS:
         if name in IN_FOLDERS and not there:  # as is said under folders
