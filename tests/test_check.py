@@ -139,6 +139,7 @@ def test_a_folder_in_the_inbox_of_another_user(settings: Settings) -> None:
     (settings.inbox / "scanner").chmod(0o777)
     for ignored in (".Trash-1000", "@eaDir"):  # nothing is taken from there
         (settings.inbox / ignored).mkdir(0o700)
+    (settings.inbox / "link").symlink_to("/root")
     with nobody():
         assert "can be written" in LOOK["folders"](settings)
 

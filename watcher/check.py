@@ -254,11 +254,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _subfolders(inbox: Path) -> list[str]:
-    """The folders in the inbox that scans are taken from."""
+    """The folders in the inbox that scans are taken from: links are left alone."""
     found = []
     for folder, names, _ in os.walk(inbox):
         names[:] = [name for name in names if not name.startswith(IGNORED)]
-        found += [os.path.join(folder, name) for name in names]
+        paths = [os.path.join(folder, name) for name in names]
+        found += [path for path in paths if not os.path.islink(path)]
     return found
 
 
