@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -55,6 +56,38 @@ def test_read(folder: Folder, tmp_path: Path) -> None:
     drawn = sorted(str(path) for path in pictures.rglob("*.png"))
     assert sorted(row["thumbnail"] for row in rows) == drawn == [f"{pictures}{path}.png" for path in scans]
     assert folder.command("read", str(tmp_path / "scans")).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it drops capabilities")
+def test_what_may_not_be_read(folder: Folder) -> None:
+    """A file or a folder that is closed to us is a line with its name and why; the others are read, and it exits 1."""
+    scans = folder.root / "scans"
+    for name in ("closed", "listed", "open"):
+        (scans / name).mkdir(parents=True)
+        (scans / name / "a.png").write_bytes(crop())
+    (scans / "b.png").write_bytes(crop())
+    (scans / "b.png").chmod(0)
+    (scans / "closed").chmod(0)
+    (scans / "listed").chmod(0o600)  # may be listed, not entered
+    ordinary = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"]
+    for files, wanted, held in (
+        ([scans], ["open/a.png"], ["closed", "listed", "b.png"]),
+        ([scans / "closed", scans / "open" / "a.png", scans / "b.png"], ["open/a.png"], ["closed", "b.png"]),
+        ([scans / "closed" / "a.png"], [], ["closed/a.png"]),
+    ):
+        done = subprocess.run(
+            [*ordinary, sys.executable, "-m", "watcher", "read", *map(str, files), "--config", str(folder.config)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert [(row["file"], row["value"]) for row in read_csv(done.stdout.encode())] == [
+            (str(scans / name), "7") for name in wanted
+        ]
+        why = "no permission to read it; it is left out until that is put right"
+        assert done.stderr.splitlines() == [f"WARNING {scans / name}: {why}" for name in held]
 
 
 @pytest.mark.parametrize("thumbnails", ["review", "none"])

@@ -23,9 +23,9 @@ from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError, told
-from watcher.inbox import Inbox, scan
+from watcher.inbox import UNREADABLE, Inbox, scan
 from watcher.outbox import Outbox, check_folders
-from watcher.results import Delivery, now, to_csv
+from watcher.results import Delivery, escape, now, to_csv
 from watcher.retention import Retention
 from watcher.service import Progress, Service, describe, left_behind, states, version
 from watcher.tasks import Job
@@ -111,7 +111,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def read(settings: Settings, arguments: argparse.Namespace) -> int:
     """Read images given on the command line; CSV on stdout."""
-    jobs = [Job(str(path), str(path)) for path in _files(arguments.files)]
+    found, closed = _files(arguments.files)
+    for path, why in closed.items():
+        log.warning("%s: %s; it is left out until that is put right", escape(str(path)), why)
+    jobs = [Job(str(path), str(path)) for path in found]
     settings = settings.model_copy(update={"contact_sheet": False})
     if arguments.picture is not None:  # asked for, whatever a delivery is to hold
         arguments.picture.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,7 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
         from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without
 
         explain_rows(rows, settings.limits, arguments.explain)
-    return 0 if all(row.reading.status != "failed" for row in rows) else 1
+    return 1 if closed or any(row.reading.status == "failed" for row in rows) else 0
 
 
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -203,19 +206,36 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The images that are meant: files as given, the scans under folders; each once."""
-    found: list[Path] = []
+def _files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The images that are meant, each once: files as given, the scans under folders; and what is closed to us, and why.
+
+    What is closed are files and folders. Raises UsageError where nothing is meant.
+    """
+    meant: list[Path] = []
+    closed: dict[Path, str] = {}
     for path in paths:
-        if path.is_dir():
-            found += [path / name for name in sorted(scan(path).scans)]
-        elif path.exists():
-            found.append(path)
+        try:
+            look = scan(path)
+        except NotADirectoryError:
+            meant.append(path)
+        except FileNotFoundError:
+            raise UsageError(f"{path}: no such file") from None
+        except PermissionError:
+            closed[path] = UNREADABLE
         else:
-            raise UsageError(f"{path}: no such file")
-    if not found:
+            meant += [path / name for name in sorted(look.scans)]
+            closed |= {path / name: why for name, why in sorted(look.closed.items())}
+    if not meant and not closed:
         raise UsageError(f"no scans in {', '.join(map(str, paths))}")
-    return list(dict.fromkeys(found))
+    found = []
+    for path in dict.fromkeys(meant):
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # a pipe must not hold us up
+        except OSError as error:
+            closed[path] = UNREADABLE if isinstance(error, PermissionError) else str(error.strerror)
+        else:
+            found.append(path)
+    return found, closed
 
 
 def _stop_on_signals(watch: Watch) -> Callable[[], bool]:
