@@ -35,25 +35,25 @@ class Courier:
         finally:
             self._thread.shutdown()
 
-    def send(self, deliver: Callable[[], None], told: Callable[[], None] = lambda: None) -> None:
+    def send(self, deliver: Callable[[], None], landed: Callable[[], None] = lambda: None) -> None:
         """Begin a delivery, once the one before is through; raises what that one raised.
 
-        `told` is called when it is delivered, in the thread that sends and waits.
+        `landed` is called when it is delivered, in the thread that sends and waits.
         """
         self.wait()
-        self._last = self._thread.submit(deliver), told
+        self._last = self._thread.submit(deliver), landed
 
     def wait(self) -> None:
         """Wait until no delivery is under way; raises what the last one raised, once."""
         if self._last is None:
             return
-        (delivery, told), self._last = self._last, None
+        (delivery, landed), self._last = self._last, None
         while wait([delivery], timeout=1.0).not_done:
             if self._moved:  # one that hangs must not look alive
                 self._moved = False
                 self.beat()
         delivery.result()
-        told()
+        landed()
 
     def moves(self) -> None:
         """The delivery under way makes progress: called in its thread."""
