@@ -11,18 +11,22 @@ import keras
 import numpy as np
 import pytest
 
+from benchmarks.fields import SEEDS, share
 from train import ctc
 from train.fields import GAPS, field, plain
 from train.hands import figure
 from train.lines import Lines, Task, long_enough, make_slice, pool
 from train.styles import STYLES
-from watcher.decoding import BLANK, CLASSES
+from watcher.decoding import BLANK, CLASSES, Candidate
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, normalise_line
 from watcher.model import load_fields, read_card
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from train.mnist import Images, Labels
+    from watcher.decode import Page
 
 MODEL = Path(__file__).parent.parent / "model"
 
@@ -50,6 +54,23 @@ def test_a_seed_makes_the_same_fields(digits: tuple[Images, Labels]) -> None:
     assert [value for _, value in first] == [value for _, value in again]
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(first, again, strict=True))
     assert [value for _, value in first] != [value for _, value in other]
+
+
+def test_a_share_is_counted_over_seeds(digits: tuple[Images, Labels]) -> None:
+    """What is measured of strings is pooled over several draws, each of other strings."""
+    drawn: list[str] = []
+
+    def made(rng: np.random.Generator) -> tuple[Page, str]:
+        page, value = plain(*digits, 6, rng)
+        drawn.append(value)
+        return page, value
+
+    def seen(_: object) -> tuple[NDArray[np.float32], list[Candidate]]:
+        return np.zeros((1, CLASSES), np.float32), [Candidate(drawn[0], 0.0)]
+
+    assert share(made, seen, 4, SEEDS) == (1, 4 * len(SEEDS))
+    assert len(SEEDS) > 1
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_fields_are_of_all_kinds(digits: tuple[Images, Labels]) -> None:
