@@ -159,7 +159,7 @@ def test_several_scans_of_one_writing_say_less_of_others() -> None:
     assert not shown(3, 4800, bound(3, 4800) - 1e-5)
     assert 0.0015 < scans.beyond(2.0) < 0.0017
     said = calibration(scans).caveat(0.001)
-    assert "is promised on scans; only 0.16% on other writings than those of scans; " in said
+    assert "is promised on scans; only 0.16% for the writing of other people; " in said
     assert calibration(scans).caveat(0.01) == ""
     assert calibration(Trial("crops", 48_000, 0.0, ((2.0, 48_000, 30),))).caveat(0.001) == ""
 

@@ -135,10 +135,9 @@ class Calibration:
         """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
         worse = [f"only {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
         start = max(trial.start(max_error) for trial in self.trials)
-        for trial in self.trials:
-            beyond = trial.beyond(start) if trial.writings else 0.0
-            if beyond > max(max_error, trial.floor):
-                worse.append(f"only {beyond:.2%} on other writings than those of {trial.on}")
+        others = [(trial.beyond(start), trial.floor) for trial in self.trials if trial.writings]
+        if beyond := max((shown for shown, floor in others if shown > max(max_error, floor)), default=0.0):
+            worse.append(f"only {beyond:.2%} for the writing of other people")
         if not worse:
             return ""
         full = " and ".join(trial.on for trial in self.trials if trial.floor <= max_error)
