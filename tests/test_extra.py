@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,20 @@ import cv2
 import numpy as np
 import pytest
 
-from train import extra
+from train import extra, field_readings
+from train.augmentation import as_inputs
 from train.evaluate import read_labels
 from train.lines import Lines, line_of
-from train.mnist import Mnist
+from train.mnist import DataError, Mnist
+from train.recipes import RECIPES
 from watcher.config import Limits
 from watcher.errors import DigitdropError
 from watcher.model import load, load_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from train.augmentation import Inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras and NumPy 2
 
@@ -40,7 +45,8 @@ def data() -> Mnist:
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 12)
     images = np.array([figure(str(label), rng) for label in labels])
-    return Mnist(images, labels, images, labels, {"drawn": "here"})
+    sha256 = json.loads((MODEL / "card.json").read_text(encoding="utf-8"))["data"]  # else refused
+    return Mnist(images, labels, images, labels, sha256)
 
 
 def lines(count: int) -> Lines:
@@ -61,25 +67,70 @@ def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeyp
     """Both networks learn from labels that they would have read otherwise, and what comes out serves."""
     for name, value in (("MIXED", 40), ("EPOCHS", 6), ("VIEWS", 60)):  # so few crops have to be shown more often
         monkeypatch.setattr(extra, name, value)
+    monkeypatch.setattr(field_readings, "STRINGS", 40)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(1)
     sevens = np.array([figure("7", rng) for _ in range(24)])
     owned = extra.Owned(lines(24), sevens, np.ones(24, np.uint8), lost=0)
     card_before = (MODEL / "card.json").read_bytes()
     said: list[str] = []
-    rows = extra.fit_extra(owned, data, MODEL, tmp_path / "own", folds=2, seed=1, say=said.append)
+    out = tmp_path / "own"
+    rows = extra.fit_extra(owned, data, MODEL, out, folds=2, seed=1, say=said.append, checked=100)
     assert [(row["kind"], row["crops"]) for row in rows] == [("fields", 24), ("digits", 24)]
     for row in rows:
         assert row["before"] < 0.1
         assert row["after"] > 0.5  # on crops held back
-    assert len(said) == 4
-    card, predict = load(tmp_path / "own")
+    assert sum("fold" in line for line in said) == 4
+    card, predict = load(out)
     assert card.name.startswith("paper-extra-")
     assert load_fields(card) is not None
     assert (predict(np.asarray(sevens / 255, np.float32)).argmax(axis=1) == 1).mean() > 0.5
     assert (MODEL / "card.json").read_bytes() == card_before
+    then, now = (json.loads((folder / "card.json").read_text(encoding="utf-8")) for folder in (MODEL, out))
+    for kind in ("digit", "field"):  # as those that ship, each figure of the tuned networks themselves
+        old, new = then["calibration"][kind]["trials"], now["calibration"][kind]["trials"]
+        assert all("10 MNIST training images held back" in trial["on"] for trial in new)
+        assert [trial["floor"] for trial in new] == [trial["floor"] for trial in old]
+        assert (out / f"reliability-{kind}.png").is_file()
+    assert now["accuracy"]["test_size"] == now["parity"]["images"] == len(data.test_images)
+    assert now["accuracy"]["test"] == pytest.approx(
+        1 - now["accuracy"]["test_errors"] / len(data.test_images), abs=1e-6
+    )
+    assert now["fields"]["parity"]["images"] == 2 * now["fields"]["accuracy"]["held_back_size"]
+    assert not (out / "confusion.png").exists()  # of the networks that were
     for file in ("digits.keras", "fields.keras"):  # the networks alone, without what trained them
-        assert (tmp_path / "own" / file).stat().st_size < 1.2 * (MODEL / file).stat().st_size
+        assert (out / file).stat().st_size < 1.2 * (MODEL / file).stat().st_size
+
+
+def test_what_is_held_back_is_not_mixed_in(data: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of MNIST only what the recipe trains on is shown again: the rest is what the tuned networks are calibrated on."""
+    shown: list[NDArray[np.uint8]] = []
+
+    def plainly(images: NDArray[np.uint8], _: np.random.Generator) -> Inputs:
+        shown.append(images)
+        return as_inputs(images)
+
+    monkeypatch.setattr(extra, "augment", plainly)
+    monkeypatch.setattr(extra, "EPOCHS", 1)
+    marked = data.train_images.copy()
+    held = np.arange(len(marked)) % 12 == 11
+    marked[:, 0, 0] = np.where(held, 255, 0)
+    mnist = Mnist(marked, data.train_labels, marked, data.train_labels, data.sha256)
+    own = np.zeros((10, 28, 28), np.uint8)
+    owned = extra.Owned(Lines((), ()), own, np.zeros(10, np.uint8), lost=0)
+    extra._Digits(owned, mnist, MODEL, RECIPES["paper"], seed=1).tuned(np.arange(10))
+    (images,) = shown
+    assert len(images) == 10 * extra.VIEWS + (~held).sum()
+    assert not images[:, 0, 0].any()
+
+
+def test_other_data_than_that_of_the_model_is_refused(data: Mnist, tmp_path: Path) -> None:
+    """What was held back of other data, nobody knows; nothing is left behind."""
+    other = Mnist(data.train_images, data.train_labels, data.test_images, data.test_labels, {"drawn": "here"})
+    owned = extra.Owned(Lines((), ()), np.zeros((10, 28, 28), np.uint8), np.zeros(10, np.uint8), lost=0)
+    with pytest.raises(DataError, match="trained on other data"):
+        extra.fit_extra(owned, other, MODEL, tmp_path / "own", folds=2, seed=1, say=print)
+    assert not (tmp_path / "own").exists()
 
 
 def test_too_few_crops(data: Mnist, tmp_path: Path) -> None:

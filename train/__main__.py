@@ -174,17 +174,19 @@ def _fit(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--recipe {arguments.recipe} is not known; there are {', '.join(RECIPES)}.")
     if not data.is_original:
         print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
-    if arguments.extra is not None:
-        return _fit_extra(arguments, data)
+    count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
+    checked = max(LEAST, HELD * count // FIELDS_MADE)
     out = arguments.out or Path("model")
-    with_fields = arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
+    tunes = arguments.extra is not None
+    with_fields = tunes or arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
     held_back = data.train_labels[recipe.held_back(len(data.train_labels))]
     if with_fields and len(np.unique(held_back)) < 10:
         raise UsageError(
             f"{len(data.train_labels)} images leave no held-back one of some digit, which fields to calibrate with are "
-            "made of; give --limit 1000 or more, or --only digits."
+            f"made of; give --limit 1000 or more{'' if tunes else ', or --only digits'}."
         )
-    count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
+    if tunes:
+        return _fit_extra(arguments, data, checked)
     with staged(out) as stage:
         card: dict[str, Any] = {}
         if arguments.only != "fields":
@@ -204,12 +206,12 @@ def _fit(arguments: argparse.Namespace) -> int:
             parts = ", ".join(f"{name} {value:.2%}" for name, value in told.items() if value <= 1)
             _say(f"fields right: {parts}; {minutes:.1f} min")
         elif "field" in card["calibration"]:  # of the network that stays: fields are read with this one's help
-            calibrate_fields(stage, data, _say, max(LEAST, HELD * count // FIELDS_MADE))
+            calibrate_fields(stage, data, _say, checked)
     _say(f"{out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 
 
-def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist) -> int:
+def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -> int:
     from train import extra  # noqa: PLC0415 - brings TensorFlow
 
     settings = config.load(CONFIG if CONFIG.exists() else None)
@@ -219,7 +221,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist) -> int:
     owned = extra.load(arguments.extra, evaluate.read_labels(arguments.extra), settings.limits)
     if owned.lost:
         _say(f"{owned.lost:,} crops are left out: nothing was found on them")
-    rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say)
+    rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say, checked=checked)
     _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {folds} folds")
     for row in rows:
         _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,15 @@ import numpy as np
 
 from train import card, export
 from train.augmentation import as_inputs, augment
-from train.field_readings import reading_with
-from train.fit import staged
-from train.fit_fields import trained
+from train.field_readings import HELD, calibrate_fields, held_back, reading_with
+from train.fit import measure, staged
+from train.fit_fields import compare, trained
 from train.lines import Lines, line_of, long_enough, pool
-from train.recipes import DIGITS, every_twelfth
+from train.recipes import DIGITS, TUNED
+from train.shipped import calibrate_shipped, recipe_of
 from watcher.decode import decode
 from watcher.errors import DigitdropError
-from watcher.model import SERVES, digit_reader, read_along
+from watcher.model import FIELDS, SERVES, digit_reader, read_along
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
 from watcher.tasks import Fault
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from train.evaluate import Crop
     from train.mnist import Images, Labels, Mnist
+    from train.recipes import Recipe
     from watcher.config import Limits
 
 LEAST = 10  # crops of a kind, from which on it is worth it
@@ -81,24 +84,36 @@ def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
 
 
 def fit_extra(
-    owned: Owned, mnist: Mnist, model: Path, out: Path, *, folds: int, seed: int, say: Callable[[str], None]
+    owned: Owned,
+    mnist: Mnist,
+    model: Path,
+    out: Path,
+    *,
+    folds: int,
+    seed: int,
+    say: Callable[[str], None],
+    checked: int = HELD,
 ) -> list[dict[str, Any]]:
     """Fine-tune the networks of `model` on crops of one's own into `out`; return a row for each kind: before, after.
 
-    After is measured on each fold with a network that was tuned on the others. The networks in `out` are tuned on all.
+    After is measured on each fold with a network that was tuned on the others. The networks in `out` are tuned on all,
+    and measured and calibrated as those of any training: on digits of MNIST held back, and `checked` fields made of
+    them. Raises DataError where `mnist` is not what `model` was trained on.
     """
+    entry: dict[str, Any] = json.loads((model / card.NAME).read_text(encoding="utf-8"))
+    recipe = recipe_of(entry, model, mnist)
+    files = [file for file in entry["files"] if (model / file).is_file()]
     rows = []
     with staged(out) as stage:
-        for file in model.iterdir():
-            if file.is_file():
-                shutil.copyfile(file, stage / file.name)
+        for file in files:  # no pictures: they show the networks that were
+            shutil.copyfile(model / file, stage / file)
         for kind, count, tune in (("fields", len(owned.lines), _Fields), ("digits", len(owned.images), _Digits)):
             if count < LEAST:
                 continue
             if not (model / f"{kind}.keras").is_file():
                 say(f"{kind}: left out, {model} has no {kind}.keras to tune")
                 continue
-            tuner = tune(owned, mnist, model, seed)
+            tuner = tune(owned, mnist, model, recipe, seed)
             parts = np.array_split(np.random.default_rng(seed).permutation(count), min(folds, count))
             before, after = tuner.right(None, np.arange(count)), np.zeros(count, np.bool_)
             for number, part in enumerate(parts, start=1):
@@ -106,28 +121,35 @@ def fit_extra(
                 after[part] = tuner.right(network, part)
                 shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
                 say(f"{kind}: fold {number}/{len(parts)}, {shares}")
-            tuner.save(tuner.tuned(np.arange(count)), stage)
+            tuner.publish(tuner.tuned(np.arange(count)), stage, entry, checked)
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
         if not rows:
             raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be tuned to; label more.")
-        entry: dict[str, Any] = json.loads((stage / card.NAME).read_text(encoding="utf-8"))
-        entry["recipe"] = f"{entry['recipe']}-extra"
-        entry["files"] = {file: card.fingerprint(stage / file) for file in entry["files"]}
-        entry["extra"] = {"seed": seed, "folds": folds, "rows": rows}
+        entry["recipe"] = recipe.name + TUNED
+        entry["files"] = {file: card.fingerprint(stage / file) for file in files}
+        entry["extra"] = {
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "libraries": card.libraries(),
+            "seed": seed,
+            "folds": folds,
+            "rows": rows,
+        }
         card.write(stage / card.NAME, entry)
+        if any(row["kind"] == "digits" for row in rows):
+            calibrate_shipped(stage, mnist, say)
+        if "field" in entry["calibration"]:  # fields are read with the help of the digit network
+            calibrate_fields(stage, mnist, say, checked)
     return rows
 
 
 class _Fields:
     """Tunes the field network."""
 
-    name = "fields"
-
-    def __init__(self, owned: Owned, mnist: Mnist, model: Path, seed: int) -> None:
-        self._lines, self._seed = owned.lines, seed
+    def __init__(self, owned: Owned, mnist: Mnist, model: Path, recipe: Recipe, seed: int) -> None:
+        self._lines, self._mnist, self._seed = owned.lines, mnist, seed
         self._read_digits = digit_reader(model / SERVES)
         self._start = keras.models.load_model(model / "fields.keras", compile=False)
-        held = every_twelfth(len(mnist.train_images))
+        held = recipe.held_back(len(mnist.train_images))
         self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
@@ -145,21 +167,22 @@ class _Fields:
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 
-    @staticmethod
-    def save(network: keras.Model, stage: Path) -> None:
+    def publish(self, network: keras.Model, stage: Path, entry: dict[str, Any], checked: int) -> None:
         export.save(network, stage, "fields")
+        checks = held_back(self._mnist, entry["fields"]["seed"], checked)
+        entry["fields"]["parity"] = asdict(compare(network, stage / FIELDS, checks))
 
 
 class _Digits:
     """Tunes the digit network."""
 
-    name = "digits"
-
-    def __init__(self, owned: Owned, mnist: Mnist, model: Path, seed: int) -> None:
+    def __init__(self, owned: Owned, mnist: Mnist, model: Path, recipe: Recipe, seed: int) -> None:
         self._images, self._labels, self._seed = owned.images, owned.labels, seed
+        self._mnist, self._recipe = mnist, recipe
         self._path = model / "digits.keras"
         self._start = keras.models.load_model(self._path, compile=False)
-        some = np.random.default_rng(seed).permutation(len(mnist.train_images))[:MIXED]
+        free = np.flatnonzero(~recipe.held_back(len(mnist.train_images)))  # the others are to calibrate with
+        some = np.random.default_rng(seed).permutation(free)[:MIXED]
         self._others, self._other_labels = mnist.train_images[some], mnist.train_labels[some]
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
@@ -181,10 +204,11 @@ class _Digits:
         odds = (network or self._start).predict(as_inputs(self._images[chosen]), batch_size=export.BATCH, verbose=0)
         return np.asarray(odds[:, : len(DIGITS)].argmax(axis=1) == self._labels[chosen])
 
-    def save(self, network: keras.Model, stage: Path) -> None:
+    def publish(self, network: keras.Model, stage: Path, entry: dict[str, Any], _: int) -> None:
         bare = keras.models.load_model(self._path, compile=False)  # without the optimiser's own numbers
         bare.set_weights(network.get_weights())
         export.save(bare, stage, "digits")
+        entry |= measure(bare, stage / SERVES, self._recipe, self._mnist)[0]
 
 
 def _gentle(steps: int) -> Any:

@@ -107,14 +107,9 @@ def publish(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Export, measure, calibrate and draw a trained digit network into `out`, best a `staged` one; return the card."""
-    held_back = recipe.held_back(len(mnist.train_images))
-    held_images, held_labels = mnist.train_images[held_back], mnist.train_labels[held_back]
     _write_history(out / "history.csv", history)
     export.save(network, out, "digits")
-    inputs = as_inputs(mnist.test_images)
-    tested = export.predict(out / SERVES, inputs)
-    parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
-    held = export.predict(out / SERVES, as_inputs(held_images))
+    measured, tested = measure(network, out / SERVES, recipe, mnist)
     result = {
         "format": FORMAT,
         "recipe": recipe.name,
@@ -127,8 +122,7 @@ def publish(
         "libraries": card.libraries(),
         **about,
         "parameters": network.count_params(),
-        "accuracy": _accuracy(_digits(tested), mnist.test_labels, _digits(held), held_labels),
-        "parity": asdict(parity),
+        **measured,
         "calibration": {},
     }
     if recipe.held_back is every_twelfth:  # else fields would be calibrated on what it was trained on
@@ -145,6 +139,22 @@ def publish(
         probabilities=_digits(tested),
     )
     return result
+
+
+def measure(
+    network: keras.Model, path: Path, recipe: Recipe, mnist: Mnist
+) -> tuple[dict[str, Any], export.Probabilities]:
+    """What the card says of the digit network exported to `path`: accuracy and parity; and its word on the test images.
+
+    Raises ModelError where the export reads otherwise than the network.
+    """
+    held_back = recipe.held_back(len(mnist.train_images))
+    inputs = as_inputs(mnist.test_images)
+    tested = export.predict(path, inputs)
+    parity = export.compare(network.predict(inputs, batch_size=export.BATCH, verbose=0), tested)
+    held = export.predict(path, as_inputs(mnist.train_images[held_back]))
+    accuracy = _accuracy(_digits(tested), mnist.test_labels, _digits(held), mnist.train_labels[held_back])
+    return {"accuracy": accuracy, "parity": asdict(parity)}, tested
 
 
 def _sampler(recipe: Recipe, images: Images, labels: Labels, seed: int) -> Callable[[int], Batch]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels
 
 DIGITS = tuple("0123456789")
+TUNED = "-extra"  # behind a recipe's name: its networks were fine-tuned on labelled crops of one's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from train.augmentation import as_inputs
 from train.judge import judge
 from train.mnist import DataError
 from train.pool import NONE, SLICE, Samples, Task, in_processes, render_slice
-from train.recipes import RECIPES
+from train.recipes import RECIPES, TUNED
 from train.scans import scan_slice
 from watcher.calibration import Calibration
 from watcher.model import SERVES
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from train.calibration import Right, Scores
     from train.mnist import Images, Labels, Mnist
+    from train.recipes import Recipe
 
 SEED = 2000
 SCANS, WORN = 10, 1  # renderings of each image, clean and on worn paper
@@ -64,11 +65,7 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     Raises DataError where `mnist` is not what the network was trained on.
     """
     entry: dict[str, Any] = json.loads((folder / card.NAME).read_text(encoding="utf-8"))
-    if entry["data"] != dict(mnist.sha256):
-        raise DataError(f"{folder} was trained on other data than this; its card says which.")
-    if entry["recipe"] not in RECIPES:
-        raise DataError(f"{folder} is a model by {entry['recipe']}; calibrate it on crops of your own: calibrate DIR")
-    recipe = RECIPES[entry["recipe"]]
+    recipe = recipe_of(entry, folder, mnist)
     held_back = recipe.held_back(len(mnist.train_images))
     images, labels = mnist.train_images[held_back], mnist.train_labels[held_back]
     name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
@@ -93,6 +90,19 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
     card.write(folder / card.NAME, entry)
     draw(folder, "digit", digit, tried)
     return entry
+
+
+def recipe_of(entry: dict[str, Any], folder: Path, mnist: Mnist) -> Recipe:
+    """The recipe of the model in `folder` with this card, tuned or not: it says what was held back of `mnist`.
+
+    Raises DataError where that is not what the model was trained on.
+    """
+    if entry["data"] != dict(mnist.sha256):
+        raise DataError(f"{folder} was trained on other data than this; its card says which.")
+    recipe = RECIPES.get(entry["recipe"].removesuffix(TUNED))
+    if recipe is None:
+        raise DataError(f"{folder} is a model by {entry['recipe']}; calibrate it on crops of your own: calibrate DIR")
+    return recipe
 
 
 def judged(probabilities: export.Probabilities, classes: Sequence[str], labels: Labels) -> tuple[Scores, Right, Right]:
