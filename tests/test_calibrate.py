@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +71,18 @@ def label(folder: Path, rows: list[tuple[str, str, str]]) -> None:
 def model(tmp_path: Path) -> Path:
     """A copy of the model that ships, to calibrate."""
     return Path(shutil.copytree(ROOT / "model", tmp_path / "model"))
+
+
+def drawn(tmp_path: Path) -> str:
+    """A folder like MNIST's, of blank images."""
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 12)  # each digit is among those held back
+    for part in ("train", "t10k"):
+        for name, values in (("images-idx3", np.zeros((120, 28, 28), np.uint8)), ("labels-idx1", labels)):
+            head = struct.pack(f">I{values.ndim}I", 0x800 + values.ndim, *values.shape)
+            (folder / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+    return str(folder)
 
 
 def config(tmp_path: Path, **settings: object) -> str:
@@ -141,33 +156,67 @@ def test_cross_fitted_confidence_comes_from_other_crops() -> None:
     assert confidence[right].mean() < confidence[~right].mean()
 
 
+@pytest.mark.parametrize("command", ["calibrate", "evaluate", "fit"])
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "case",
     [
         ([("000.png", "seven", "")], "000.png ('seven') is no number"),
         ([("000.png", "7a", ""), ("001.png", "1 2", "")], "000.png ('7a'), 001.png ('1 2') are no number"),
+        ([("000.png", "3.", "")], "000.png ('3.') is no number"),
         ([("000.png", "1", ""), ("000.png", "1", "")], "000.png is there twice"),
         ([("000.png", "1", ""), ("./000.png", "2", "")], "000.png is there twice"),
         ([("000.png", "1", ""), ("copy.png", "2", "")], "copy.png is '2', but they are the same picture"),
         ([("nowhere.png", "1", "")], "the first is nowhere.png"),
-        ([("000.png", "1", "")], "1 digits and 0 fields to calibrate with are too few"),
     ],
 )
 def test_labels_that_make_no_sense_are_named(
-    labelled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: list[tuple[str, str, str]], words: str
+    labelled: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+    case: tuple[list[tuple[str, str, str]], str],
 ) -> None:
-    """They are one line that names the crop and the label; nothing is written."""
+    """Whatever they are for, they are one line that names the crop and the label; nothing is written."""
+    if command == "fit":
+        pytest.importorskip("tensorflow")
+    change, words = case
     folder = tmp_path / "own"
     folder.mkdir()
     for name in ("000.png", "001.png"):
         shutil.copy(labelled / name, folder)
     shutil.copy(labelled / "000.png", folder / "copy.png")
     label(folder, change)
-    assert main(["calibrate", str(folder), "--model", str(ROOT / "model"), "--out", str(tmp_path / "report")]) == 1
+    what = [command, str(folder)] if command != "fit" else ["fit", "--extra", str(folder), "--data", drawn(tmp_path)]
+    assert main([*what, "--model", str(ROOT / "model"), "--out", str(tmp_path / "report")]) == 1
     error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("digitdrop")]
     assert len(error) == 1
     assert words in error[0]
     assert not (tmp_path / "report").exists()
+
+
+def test_a_single_crop_is_too_few(labelled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is refused in one line; nothing is written."""
+    shutil.copy(labelled / "000.png", tmp_path)
+    label(tmp_path, [("000.png", "1", "")])
+    assert main(["calibrate", str(tmp_path), "--model", str(ROOT / "model"), "--out", str(tmp_path / "report")]) == 1
+    assert "1 digits and 0 fields to calibrate with are too few" in capfd.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_crops_that_the_model_was_tuned_on_are_left_out(
+    labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They would promise too much: the others are what counts, and without others nothing is calibrated."""
+    card = json.loads((model / "card.json").read_text())
+    known = [hashlib.sha256((labelled / f"{number:03d}.png").read_bytes()).hexdigest()[:16] for number in range(150)]
+    for some, code in ((known[:20], 0), (known, 1)):
+        (model / "card.json").write_text(json.dumps(card | {"extra": {"crops": some}}))
+        arguments = ["--model", str(model), "--out", str(tmp_path / "report"), "--dry-run"]
+        assert main(["calibrate", str(labelled), *arguments]) == code
+        told = capfd.readouterr()
+        assert f"{len(some)} crops are left out: the model was tuned on them" in told.out
+        assert ("130 labelled crops" in told.out) == (code == 0)
+        assert ("has no other crops" in told.err) == (code == 1)
 
 
 def test_copies_of_a_crop_count_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 from train import extra, field_readings
 from train.augmentation import as_inputs
-from train.evaluate import read_labels
+from train.evaluate import distinct, read_labels
 from train.lines import Lines, line_of
 from train.mnist import DataError, Mnist
 from train.recipes import RECIPES
@@ -71,7 +72,8 @@ def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(1)
     sevens = np.array([figure("7", rng) for _ in range(24)])
-    owned = extra.Owned(lines(24), sevens, np.ones(24, np.uint8), lost=0)
+    names = [tuple(hashlib.sha256(b"%s %d" % (kind, n)).hexdigest() for n in range(24)) for kind in (b"line", b"image")]
+    owned = extra.Owned(lines(24), sevens, np.ones(24, np.uint8), 0, *names)
     card_before = (MODEL / "card.json").read_bytes()
     said: list[str] = []
     out = tmp_path / "own"
@@ -97,6 +99,7 @@ def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeyp
         1 - now["accuracy"]["test_errors"] / len(data.test_images), abs=1e-6
     )
     assert now["fields"]["parity"]["images"] == 2 * now["fields"]["accuracy"]["held_back_size"]
+    assert now["extra"]["crops"] == sorted({name[:16] for some in names for name in some})
     assert not (out / "confusion.png").exists()  # of the networks that were
     for file in ("digits.keras", "fields.keras"):  # the networks alone, without what trained them
         assert (out / file).stat().st_size < 1.2 * (MODEL / file).stat().st_size
@@ -146,11 +149,15 @@ def test_crops_are_taken_through_the_normalisers(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     one = np.pad(255 - figure("4", rng), 20, constant_values=255)
     two = np.hstack([one[:, 12:-16], one[:, 16:-12]])
-    for name, page in (("one", one), ("two", two), ("blank", np.full((60, 60), 255, np.uint8))):
+    blank = np.full((60, 60), 255, np.uint8)
+    for name, page in (("one", one), ("copy", one), ("two", two), ("sign", one[2:]), ("blank", blank)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), page)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    (tmp_path / "labels.csv").write_text("file,value\none.png,4\ntwo.png,44\nblank.png,7\nbroken.png,1\none.png,-\n")
-    owned = extra.load(tmp_path, read_labels(tmp_path), Limits())
+    labels = "one.png,4\ncopy.png,4\ntwo.png,44\nblank.png,7\nbroken.png,1\nsign.png,-\n"
+    (tmp_path / "labels.csv").write_text(f"file,value\n{labels}")
+    owned = extra.load(tmp_path, distinct(read_labels(tmp_path)), Limits())
     assert owned.labels.tolist() == [4]
     assert owned.lines.values == ("44",)
     assert owned.lost == 2
+    for (sha256,), name in ((owned.image_crops, "one"), (owned.line_crops, "two")):
+        assert sha256 == hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest()

@@ -218,14 +218,21 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
     model, out = arguments.model or settings.model, arguments.out or Path("model-extra")
     folds = arguments.folds or FOLDS
     read_card(model)
-    owned = extra.load(arguments.extra, evaluate.read_labels(arguments.extra), settings.limits)
+    labelled = evaluate.read_labels(arguments.extra)
+    crops = evaluate.distinct(labelled)
+    if len(crops) < len(labelled):
+        _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
+    owned = extra.load(arguments.extra, crops, settings.limits)
     if owned.lost:
         _say(f"{owned.lost:,} crops are left out: nothing was found on them")
     rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say, checked=checked)
     _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {folds} folds")
     for row in rows:
         _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")
-    _say(f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'")
+    _say(
+        f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'. To calibrate on your paper "
+        "label other crops: 'calibrate' leaves these out, since what is read of them promises nothing"
+    )
     return 0
 
 
@@ -261,10 +268,15 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         return _calibrate_shipped(settings.model, arguments.data)
     folder, out = arguments.folder, arguments.out or Path("calibration")
     labelled = evaluate.read_labels(folder)
-    crops = calibrate.distinct(folder, labelled)
+    crops = evaluate.distinct(labelled)
     if len(crops) < len(labelled):
         _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
-    results = evaluate.read_crops(folder, crops, Reader(settings))
+    fresh = calibrate.never_trained_on(settings.model, crops)
+    if len(fresh) < len(crops):
+        _say(f"{len(crops) - len(fresh):,} crops are left out: the model was tuned on them and knows them")
+    if not fresh:
+        raise evaluate.LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
+    results = evaluate.read_crops(folder, fresh, Reader(settings))
     calibrate.check_readings(folder, results)
     found = calibrate.find(results, read_card(settings.model), f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
     unlabelled = calibrate.next_labels(folder, labelled, out)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train import calibration, card, plots
-from train.evaluate import LABELS, NO_DIGITS, LabelError
+from train.evaluate import LABELS, LabelError
 from watcher.calibration import Calibration
 from watcher.inbox import scan
 from watcher.results import escape
@@ -53,32 +53,11 @@ class Found:
         return Calibration.of(self.entry)
 
 
-def distinct(folder: Path, crops: Sequence[Crop]) -> list[Crop]:
-    """The crops without those that are copies of another one to the byte, as evidence they are one.
-
-    Raises LabelError where the labels make no sense, in one line that names the first of them.
-    """
-    odd = [crop for crop in crops if crop.value and crop.value != NO_DIGITS and not crop.is_number]
-    if odd:
-        raise LabelError(
-            f"{folder / LABELS}: {_names(odd)} no number; a value is digits alone, {NO_DIGITS!r} for writing that is "
-            "no number, or empty for a blank crop."
-        )
-    names: set[str] = set()
-    seen: dict[str, Crop] = {}
-    for crop in crops:
-        name = os.path.normpath(crop.file)
-        if name in names:
-            raise LabelError(f"{folder / LABELS}: {name} is there twice; name each crop once.")
-        names.add(name)
-        digest = hashlib.sha256((folder / crop.file).read_bytes()).hexdigest()
-        other = seen.setdefault(digest, crop)
-        if other.value != crop.value:
-            raise LabelError(
-                f"{folder / LABELS}: {other.file} is {other.value!r} and {crop.file} is {crop.value!r}, "
-                "but they are the same picture; correct one of them."
-            )
-    return list(seen.values())
+def never_trained_on(model: Path, crops: Sequence[Crop]) -> list[Crop]:
+    """The crops that the networks of `model` were not tuned on: the others are read better than what will come."""
+    entry = json.loads((_folder(model) / card.NAME).read_text(encoding="utf-8"))
+    known = set(entry.get("extra", {}).get("crops", ()))
+    return [crop for crop in crops if crop.sha256[: card.SHORT] not in known]
 
 
 def check_readings(folder: Path, results: Sequence[Result]) -> None:
@@ -196,7 +175,7 @@ def next_labels(folder: Path, crops: Sequence[Crop], out: Path) -> list[str]:
 
 def write_card(model: Path, found: Sequence[Found]) -> Path:
     """Put the new calibrations into the card of the model's folder; the old card stays beside it: its path."""
-    folder = model.parent if model.suffix == ".keras" else model
+    folder = _folder(model)
     path = folder / card.NAME
     entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kept = folder / f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
@@ -229,6 +208,11 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
     return names
 
 
+def _folder(model: Path) -> Path:
+    """Where the card of a model lies: a .keras file serves too."""
+    return model.parent if model.suffix == ".keras" else model
+
+
 def _taken(one: Found, judge: Calibration, rate: float) -> NDArray[np.bool_]:
     start = judge.threshold(rate)
     return np.array([judge.probability(score) >= start for score in one.scores.tolist()], np.bool_)
@@ -246,9 +230,3 @@ def _rounded(count: int) -> int:
     """Two figures, upwards: more would look as if it were known."""
     step = int(10 ** max(len(str(count)) - 2, 0))
     return int(-(-count // step) * step)
-
-
-def _names(odd: Sequence[Crop]) -> str:
-    first = ", ".join(f"{crop.file} ({crop.value!r})" for crop in odd[:3])
-    more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
-    return f"{first}{more} {'is' if len(odd) == 1 else 'are'}"

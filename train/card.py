@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "card.json"
+SHORT = 16  # hexadecimal digits of the SHA-256 of each crop that a model was tuned on
 LIBRARIES = ("ai-edge-litert", "keras", "numpy", "opencv-python-headless", "tensorflow")
 
 

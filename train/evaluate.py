@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -57,6 +58,7 @@ class Crop:
     file: str
     value: str
     source: str = ""
+    sha256: str = ""  # of its bytes
 
     @property
     def is_number(self) -> bool:
@@ -91,7 +93,10 @@ class Result:
 
 
 def read_labels(folder: Path) -> list[Crop]:
-    """Read `labels.csv` of `folder`: columns file, value and, if there, source. Raises LabelError."""
+    """Read `labels.csv` of `folder`: columns file, value and, if there, source.
+
+    Raises LabelError where that is no such table, or the labels make no sense.
+    """
     path = folder / LABELS
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -103,11 +108,56 @@ def read_labels(folder: Path) -> list[Crop]:
     short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
     if short:
         raise LabelError(f"{path}: the line of {short[0]} has no value; a blank crop's ends with a comma.")
-    crops = [Crop(row["file"], row["value"].strip(), row.get("source") or "") for row in rows]
-    missing = [crop.file for crop in crops if not (folder / crop.file).is_file()]
+    missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
     if missing:
         raise LabelError(f"{path} names {len(missing)} files that are not in {folder}, the first is {missing[0]}.")
+    crops = [
+        Crop(row["file"], row["value"].strip(), row.get("source") or "", _sha256(folder / row["file"])) for row in rows
+    ]
+    _check_labels(path, crops)
     return crops
+
+
+def distinct(crops: Sequence[Crop]) -> list[Crop]:
+    """The crops without those that are copies of another one to the byte: they tell nothing that it does not tell."""
+    first: dict[str, Crop] = {}
+    for crop in crops:
+        first.setdefault(crop.sha256, crop)
+    return list(first.values())
+
+
+def _check_labels(path: Path, crops: Sequence[Crop]) -> None:
+    """Raise LabelError where the labels make no sense, in one line that names the first of them."""
+    odd = [crop for crop in crops if crop.value and crop.value != NO_DIGITS and not crop.is_number]
+    if odd:
+        raise LabelError(
+            f"{path}: {_names(odd)} no number; a value is digits alone, {NO_DIGITS!r} for writing that is no number, "
+            "or empty for a blank crop."
+        )
+    names: set[str] = set()
+    seen: dict[str, Crop] = {}
+    for crop in crops:
+        name = os.path.normpath(crop.file)
+        if name in names:
+            raise LabelError(f"{path}: {name} is there twice; name each crop once.")
+        names.add(name)
+        other = seen.setdefault(crop.sha256, crop)
+        if other.value != crop.value:
+            raise LabelError(
+                f"{path}: {other.file} is {other.value!r} and {crop.file} is {crop.value!r}, but they are the same "
+                "picture; correct one of them."
+            )
+
+
+def _names(odd: Sequence[Crop]) -> str:
+    first = ", ".join(f"{crop.file} ({crop.value!r})" for crop in odd[:3])
+    more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
+    return f"{first}{more} {'is' if len(odd) == 1 else 'are'}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_crops(folder: Path, crops: Sequence[Crop], reader: Reader) -> list[Result]:

@@ -53,11 +53,14 @@ class Owned:
     images: Images  # of one digit: (n, 28, 28)
     labels: Labels
     lost: int  # crops in which the normalisers found nothing
+    line_crops: tuple[str, ...] = ()  # the SHA-256 of the crops with the lines, and of those with the images
+    image_crops: tuple[str, ...] = ()
 
 
 def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
     """Take labelled crops through the normalisers; what is no number is left out."""
     planes, values, images, labels, lost = [], [], [], [], 0
+    line_crops, image_crops = [], []
     for crop in crops:
         if not crop.is_number:
             continue
@@ -72,6 +75,7 @@ def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
             else:
                 images.append(np.rint(ink.image * 255).astype(np.uint8))
                 labels.append(int(crop.value))
+                image_crops.append(crop.sha256)
         else:
             plane = line_of(page)
             if plane is None or not long_enough(plane.shape[1], crop.value):
@@ -79,8 +83,16 @@ def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
             else:
                 planes.append(plane)
                 values.append(crop.value)
+                line_crops.append(crop.sha256)
     shown = np.array(images, np.uint8).reshape(-1, 28, 28)
-    return Owned(Lines(tuple(planes), tuple(values)), shown, np.array(labels, np.uint8), lost)
+    return Owned(
+        Lines(tuple(planes), tuple(values)),
+        shown,
+        np.array(labels, np.uint8),
+        lost,
+        tuple(line_crops),
+        tuple(image_crops),
+    )
 
 
 def fit_extra(
@@ -104,6 +116,7 @@ def fit_extra(
     recipe = recipe_of(entry, model, mnist)
     files = [file for file in entry["files"] if (model / file).is_file()]
     rows = []
+    crops = set(entry.get("extra", {}).get("crops", ()))  # of an earlier tuning: the networks still know them
     with staged(out) as stage:
         for file in files:  # no pictures: they show the networks that were
             shutil.copyfile(model / file, stage / file)
@@ -122,6 +135,7 @@ def fit_extra(
                 shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
                 say(f"{kind}: fold {number}/{len(parts)}, {shares}")
             tuner.publish(tuner.tuned(np.arange(count)), stage, entry, checked)
+            crops |= {sha256[: card.SHORT] for sha256 in (owned.line_crops if kind == "fields" else owned.image_crops)}
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
         if not rows:
             raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be tuned to; label more.")
@@ -133,6 +147,7 @@ def fit_extra(
             "seed": seed,
             "folds": folds,
             "rows": rows,
+            "crops": sorted(crops),  # not to be calibrated on
         }
         card.write(stage / card.NAME, entry)
         if any(row["kind"] == "digits" for row in rows):

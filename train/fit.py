@@ -295,6 +295,8 @@ def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
     if before.get("format") == FORMAT and "field" in before["calibration"]:
         entry["files"] |= {name: file for name, file in before["files"].items() if name.startswith("fields.")}
         entry["fields"], entry["calibration"]["field"] = before["fields"], before["calibration"]["field"]
+        if "extra" in before:  # the crops that it was tuned on
+            entry["extra"] = before["extra"]
 
 
 @contextmanager
