@@ -188,6 +188,21 @@ def test_the_missing_crops_are_counted() -> None:
     assert 5_000 < found < 9_000  # 0.8% wrong where 1% may be takes much
 
 
+def test_the_missing_crops_would_do() -> None:
+    """Where an unlucky crop among the surest ends the tests at once, that too has to be outweighed: by no one crop."""
+    curve = ((6.0, 900, 0), (5.0, 2500, 4), (4.0, 12_000, 9), (1.0, 20_000, 90))
+    for rate in (0.001, 0.0012):
+        found = missing(rate, 20_000, *curve)
+        assert found is not None
+        more = tuple(
+            (score, n * (20_000 + found) // 20_000, -(-e * (20_000 + found) // 20_000)) for score, n, e in curve
+        )
+        assert threshold(rate, *more) < math.inf
+        assert found > 200
+        fewer = tuple((score, n * 101 // 100, -(-e * 101 // 100)) for score, n, e in curve)
+        assert threshold(rate, *fewer) == math.inf
+
+
 def test_more_of_the_same_would_not_help() -> None:
     """Where even the surest are wrong too often no number of crops is named, and the line says why."""
     trial = Trial("drawn", 1000, 0.0, ((5.0, 500, 20), (1.0, 1000, 80)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,8 @@ Kind = Literal["digit", "field"]
 
 CONFIDENCE = 0.95  # of the guarantee behind a threshold
 SPARE = 3  # errors that the first test may pass with, where there is data enough, so that one bad crop does not end it
-MANY = 1_000_000  # crops: nobody labels more
+MANY = 100_000_000  # crops: nobody labels more
+STEP = 50  # in steps of such a part the crops that are missing are looked for
 REMEDY = "label crops of your own and run 'digitdrop-train calibrate', or raise accept.max_error"
 CERTAIN = 36.0  # log-odds: more is 1 to a float
 
@@ -82,16 +83,26 @@ class Trial:
 
     def missing(self, max_error: float) -> int | None:
         """How many labelled crops more would support `max_error`, if they went as these; None: no number of them."""
-        if math.isfinite(self.start(max_error)):
-            return 0
-        rate = max(max_error, self.floor)
-        sizes = [
-            self.size * (_needed(wrong / reached, rate) / reached - 1)
-            for _, reached, wrong in self.curve
-            if reached and wrong / reached < rate
-        ]
-        fewest = min(sizes, default=math.inf)
-        return None if math.isinf(fewest) else max(1, math.ceil(fewest))
+
+        def enough(size: int) -> bool:
+            return math.isfinite(self._scaled(size).start(max_error))
+
+        few, size = self.size, self.size
+        while not enough(size):
+            few, size = size, size + max(1, size // STEP)
+            if size > MANY:
+                return None
+        while size - few > 1:
+            middle = (few + size) // 2
+            few, size = (few, middle) if enough(middle) else (middle, size)
+        return size - self.size
+
+    def _scaled(self, size: int) -> Trial:
+        """What so many crops would tell, if they went as these."""
+        curve = tuple(
+            (score, reached * size // self.size, -(-wrong * size // self.size)) for score, reached, wrong in self.curve
+        )
+        return replace(self, size=size, curve=curve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +205,3 @@ def bound(errors: int, trials: int) -> float:
 def log_odds(probability: float) -> float:
     """How much likelier than not, in nats."""
     return math.log(probability) - math.log1p(-probability)
-
-
-def _needed(share: float, max_error: float) -> float:
-    """How many trials, `share` of them wrong, show that at most `max_error` are; infinite: more than anybody labels."""
-    low, high = 0, 1
-    while not shown(math.ceil(share * high), high, max_error):
-        low, high = high, 2 * high
-        if high > MANY:
-            return math.inf
-    while high - low > 1:
-        middle = (low + high) // 2
-        if shown(math.ceil(share * middle), middle, max_error):
-            high = middle
-        else:
-            low = middle
-    return high
