@@ -20,8 +20,9 @@ import pytest
 
 from train import calibrate, evaluate
 from train.__main__ import main
+from watcher.calibration import Calibration
 from watcher.config import Settings
-from watcher.model import read_card
+from watcher.model import Card, read_card
 from watcher.pipeline import Reader
 from watcher.tasks import Job
 
@@ -95,7 +96,14 @@ def test_one_command(labelled: Path, model: Path, tmp_path: Path, capfd: pytest.
     """It reports, draws, names what to label next, writes a card that serves, and keeps the old one."""
     before = (model / "card.json").read_bytes()
     out = tmp_path / "report"
-    arguments = ["--model", str(model), "--out", str(out), "--config", config(tmp_path, audit=1.0)]
+    arguments = [
+        "--model",
+        str(model),
+        "--out",
+        str(out),
+        "--config",
+        config(tmp_path, audit=1.0, accept={"max_error": 0.1}),
+    ]
     assert main(["calibrate", str(labelled), *arguments]) == 0
     printed = capfd.readouterr().out
     assert f"{LABELLED + OTHERS} labelled crops: {LABELLED} numbers, 0 blank, {OTHERS} with something else" in printed
@@ -106,6 +114,7 @@ def test_one_command(labelled: Path, model: Path, tmp_path: Path, capfd: pytest.
     assert "sources with too few numbers to say anything of them by themselves: attic (35)" in printed
     assert (out / "report.txt").read_text().strip() in printed
 
+    assert f"fields: 0 crops are too few to calibrate with, it takes {calibrate.LEAST}: left as they were" in printed
     (kept,) = model.glob("card-*.json")
     assert kept.read_bytes() == before
     read = read_card(model)
@@ -135,6 +144,43 @@ def test_a_dry_run_leaves_the_card(labelled: Path, model: Path, tmp_path: Path) 
     assert main(["calibrate", str(labelled), "--model", str(model), "--out", str(tmp_path / "r"), "--dry-run"]) == 0
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
     assert (tmp_path / "r" / "report.txt").is_file()
+
+
+def test_too_few_to_accept_anything_leave_the_card(
+    labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Crops that cannot promise `max_error` take nothing away that was promised before: a line says what is missing."""
+    folder = Path(shutil.copytree(labelled, tmp_path / "numbers"))
+    crops = evaluate.read_labels(folder)
+    label(folder, [(crop.file, crop.value, "") for crop in crops if crop.is_number][:127])
+    before = (model / "card.json").read_bytes()
+    arguments = ["--model", str(model), "--out", str(tmp_path / "report")]
+    assert main(["calibrate", str(folder), *arguments]) == 0
+    printed = capfd.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("digits: ") and "max_error 0.01" in line]
+    assert "more crops are missing: the calibration that was there stays; label more, or raise accept.max_error" in line
+    assert "the model's card is left as it was" in printed
+    assert (model / "card.json").read_bytes() == before
+    assert not list(model.glob("card-*.json"))
+
+
+@pytest.mark.parametrize(("wrong", "replaced"), [(0, False), (1, False), (3, False), (4, True), (30, True)])
+def test_what_is_shown_to_be_wrong_is_replaced(wrong: int, replaced: bool) -> None:
+    """A calibration that crops contradict does not stay, though the new one accepts nothing: 4 of 130 are not 1%."""
+    right = np.arange(130) >= wrong
+    entry = {
+        "map": [[-4, 0.02], [4, 0.98]],
+        "trials": [{"on": "", "size": 130, "floor": 0, "curve": [[1, 130, wrong]]}],
+    }
+    sure = {"map": [[-4, 0.02], [4, 0.98]], "trials": [{"on": "", "size": 999, "floor": 0, "curve": [[1, 999, 0]]}]}
+    scores = np.full(130, 2.0)
+    found = calibrate.Found("digit", entry, scores, right, scores, Calibration.of(sure))
+    assert found.after.threshold(0.01) > 1
+    assert calibrate.replaces(found, 0.01) == replaced
+    card = Card(Path("x"), "x", ("0",), found.before, None)
+    (line,) = calibrate.told([found], card, [], 0.01)
+    assert (f"of 130 crops that the old one accepts {wrong} are wrong" in line) == replaced
+    assert ("calibration that was there stays" in line) != replaced
 
 
 def test_what_is_no_number_counts_as_wrong(labelled: Path, model: Path) -> None:
@@ -230,8 +276,9 @@ def test_copies_of_a_crop_count_once(
         shutil.copy(folder / crops[0].file, folder / f"copy{number}.png")
         rows.append((f"copy{number}.png", crops[0].value, ""))
     label(folder, rows)
-    out = tmp_path / "report"
-    assert main(["calibrate", str(folder), "--model", str(model), "--out", str(out)]) == 0
+    arguments = ["--model", str(model), "--out", str(tmp_path / "report")]
+    arguments += ["--config", config(tmp_path, accept={"max_error": 0.1})]
+    assert main(["calibrate", str(folder), *arguments]) == 0
     assert "300 crops are copies of others" in capfd.readouterr().out
     assert max(trial.size for trial in read_card(model).digit.trials) <= len(crops)
 

@@ -278,15 +278,21 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         raise evaluate.LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
     results = evaluate.read_crops(folder, fresh, Reader(settings))
     calibrate.check_readings(folder, results)
-    found = calibrate.find(results, read_card(settings.model), f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
+    read, max_error = read_card(settings.model), settings.accept.max_error
+    found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
     unlabelled = calibrate.next_labels(folder, labelled, out)
     words = calibrate.in_words(found, results, len(unlabelled))
     _say(words)
     names = calibrate.write_report(out, words, found, unlabelled)
     _say(f"\n{out}/: {', '.join(names)}")
-    if not arguments.dry_run:
-        kept = calibrate.write_card(settings.model, found)
+    for line in calibrate.told(found, read, results, max_error):
+        _say(line)
+    taken = [one for one in found if calibrate.replaces(one, max_error)]
+    if taken and not arguments.dry_run:
+        kept = calibrate.write_card(settings.model, taken)
         _say(f"{kept.with_name('card.json')} is new, {kept.name} the old one; a watcher takes it at its next start")
+    elif not taken:
+        _say("the model's card is left as it was")
     return 0
 
 

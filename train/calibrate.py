@@ -15,7 +15,7 @@ import numpy as np
 
 from train import calibration, card, plots
 from train.evaluate import LABELS, LabelError
-from watcher.calibration import Calibration
+from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
 from watcher.inbox import scan
 from watcher.results import escape
 
@@ -171,6 +171,44 @@ def next_labels(folder: Path, crops: Sequence[Crop], out: Path) -> list[str]:
     report = out.resolve()
     files = [name for name in scan(folder)[0] if name not in named and report not in (folder / name).resolve().parents]
     return sorted(files, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+
+
+def replaces(one: Found, max_error: float) -> bool:
+    """Whether a new calibration takes the place of the one there is: where it accepts something at `max_error`.
+
+    And where these crops show, at 95% confidence, that the one there is does not keep to it: better nothing accepted.
+    """
+    if one.after.threshold(max_error) <= 1:
+        return True
+    taken = _taken(one, one.before, max_error)
+    wrong, size = int((taken & ~one.right).sum()), int(taken.sum())
+    return wrong > 0 and 1 - binomial_tail(wrong - 1, size, max_error) <= 1 - CONFIDENCE
+
+
+def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_error: float) -> list[str]:
+    """What becomes of the calibration of each kind whose new one accepts nothing, or that has none: a line each."""
+    lines = []
+    for kind in read.kinds:
+        one = next((one for one in found if one.kind == kind), None)
+        if one is None:
+            size = sum(result.reading.kind == kind and result.reading.score is not None for result in results)
+            lines.append(f"{kind}s: {size:,} crops are too few to calibrate with, it takes {LEAST}: left as they were")
+        elif one.after.threshold(max_error) > 1:
+            missing = one.after.trials[0].missing(max_error)
+            what = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
+            if replaces(one, max_error):
+                taken = _taken(one, one.before, max_error)
+                lines.append(
+                    f"{kind}s: the new calibration accepts none at accept.max_error {max_error:g}, since of "
+                    f"{int(taken.sum()):,} crops that the old one accepts {_wrong(taken, one)} are wrong; {what}; "
+                    "label more, or raise accept.max_error"
+                )
+            else:
+                lines.append(
+                    f"{kind}s: {len(one.right):,} crops cannot promise accept.max_error {max_error:g}, {what}: the "
+                    "calibration that was there stays; label more, or raise accept.max_error"
+                )
+    return lines
 
 
 def write_card(model: Path, found: Sequence[Found]) -> Path:
