@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from benchmarks.fields import SEEDS, share
 from train import ctc
 from train.fields import GAPS, field, plain
 from train.hands import figure
-from train.lines import Lines, Task, long_enough, make_slice, pool
+from train.lines import SERVING, SOURCES, Lines, Task, long_enough, make_slice, pool
 from train.styles import STYLES
 from watcher.decoding import BLANK, CLASSES, Candidate
 from watcher.errors import ModelError
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels
     from watcher.decode import Page
 
-MODEL = Path(__file__).parent.parent / "model"
+ROOT = Path(__file__).parent.parent
+MODEL = ROOT / "model"
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,15 @@ def test_kept_fields_are_those_of_the_labels(
     for path in tmp_path.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:100])
     assert pool(images, labels, 1, 12).values == first.values
+
+
+def test_kept_fields_are_those_of_the_code() -> None:
+    """All that making a field and finding its line runs is in the name that it is kept under."""
+    program = "import sys, train.lines; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    own = {name for name in done.stdout.split() if name.startswith(("train.", "watcher."))}
+    parts = {"train": SOURCES, "watcher": SERVING}
+    assert own == {f"{package}.{file.removesuffix('.py')}" for package, files in parts.items() for file in files}
 
 
 def test_the_network_takes_lines_of_any_width() -> None:

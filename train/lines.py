@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SLICE = 250  # fields that one task makes
 SOURCES = ("augmentation.py", "fields.py", "hands.py", "lines.py", "nothing.py", "paper.py", "render.py", "styles.py")
+SERVING = ("line.py", "plane.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _cached(images: Images, labels: Labels, what: str) -> Path:
     key.update(labels.tobytes())
     for source in SOURCES:
         key.update((Path(__file__).parent / source).read_bytes())
-    for source in ("line.py", "normalise.py"):
+    for source in SERVING:
         key.update((Path(line.__file__).parent / source).read_bytes())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "digitdrop" / "fields" / f"{key.hexdigest()[:16]}.npz"
