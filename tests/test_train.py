@@ -570,6 +570,23 @@ def test_a_stage_comes_in_whole_or_not_at_all(reference: Path) -> None:
         link.unlink()
 
 
+def test_what_a_killed_training_left_goes(tmp_path: Path) -> None:
+    """The next training removes the stage of one that was killed, and leaves that of one that runs."""
+    pytest.importorskip("tensorflow")
+    from train.fit import staged  # noqa: PLC0415
+
+    (tmp_path / "card.json").write_text("kept")
+    program = "import os, signal, sys; from pathlib import Path; from train.fit import staged\n"
+    program += "with staged(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=False)
+    (left,) = tmp_path.glob(".stage-*")
+    with staged(tmp_path) as running:
+        assert not left.exists()
+        with staged(tmp_path) as other:
+            assert sorted(tmp_path.glob(".stage-*")) == sorted([running, other])
+    assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
+
+
 # The command line
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -303,10 +304,14 @@ def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
 def staged(out: Path) -> Iterator[Path]:
     """A copy of the model folder `out` to work in, which takes its place in the end; what is interrupted leaves `out`.
 
-    It lies hidden in `out`, so that where nothing may be put there, OSError is raised now and not hours later.
+    It lies hidden in `out`, so that where nothing may be put there, OSError is raised now and not hours later. It is
+    locked while it is in use: one that is not was left by a training that was killed, and goes.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name:
+    for left in out.glob(".stage-*"):
+        with suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), _locked(left):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name, _locked(Path(name)):
         for path in out.iterdir():
             if path.is_file():
                 shutil.copyfile(path, Path(name) / path.name)
@@ -317,7 +322,36 @@ def staged(out: Path) -> Iterator[Path]:
 def move_in(stage: Path, out: Path) -> None:
     """Replace what `out` holds file by file, the card last: nothing else that lies there is touched.
 
-    A mix, should the machine stop in between, is one that the watcher refuses for its hashes.
+    A mix, should the machine stop in between, is one that the watcher refuses for its hashes. The card comes only
+    once all else is on the disk: it says that it is there.
     """
-    for path in sorted(stage.iterdir(), key=lambda path: path.name == card.NAME):
+    files = sorted(path for path in stage.iterdir() if path.name != card.NAME)
+    for path in files:
+        _sync(path)
+    for path in files:
         os.replace(path, out / path.name)
+    _sync(out)
+    if (stage / card.NAME).exists():
+        _sync(stage / card.NAME)
+        os.replace(stage / card.NAME, out / card.NAME)
+        _sync(out)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; BlockingIOError where another one does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
