@@ -213,6 +213,7 @@ def test_cross_fitted_confidence_comes_from_other_crops() -> None:
         ([("000.png", "1", ""), ("./000.png", "2", "")], "000.png is there twice"),
         ([("000.png", "1", ""), ("copy.png", "2", "")], "copy.png is '2', but they are the same picture"),
         ([("nowhere.png", "1", "")], "the first is nowhere.png"),
+        ([("000.png", "1", ""), ("", "1", "")], "crop 2 of 2 has no name in the column file"),
     ],
 )
 def test_labels_that_make_no_sense_are_named(
@@ -294,6 +295,12 @@ def test_a_report_is_not_named_for_labelling(labelled: Path, model: Path, tmp_pa
     assert len(names) == UNLABELLED + 1
     assert "odd\\xff.png" in names
     assert not any(name.startswith("report/") for name in names)
+    with (folder / "labels.csv").open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerow(["odd\\xff.png", "-", ""])  # as it is named there
+    assert os.fsencode(evaluate.read_labels(folder)[-1].file) == b"odd\xff.png"
+    out = tmp_path / "read"
+    assert main(["evaluate", str(folder), "--model", str(model), "--out", str(out)]) == 0
+    assert "odd\\xff.png,-," in (out / "crops.csv").read_text(encoding="utf-8")
 
 
 def test_labels_of_other_crops_are_refused(

@@ -24,6 +24,7 @@ from watcher.model import SERVES
 from watcher.normalise import looks, normalise
 from watcher.pipeline import Reader, read_whole
 from watcher.reading import Reading, failed
+from watcher.results import escape, unescape
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:
@@ -108,11 +109,18 @@ def read_labels(folder: Path) -> list[Crop]:
     short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
     if short:
         raise LabelError(f"{path}: the line of {short[0]} has no value; a blank crop's ends with a comma.")
-    missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
+    nameless = [number for number, row in enumerate(rows, start=1) if not row["file"].strip()]
+    if nameless:
+        raise LabelError(f"{path}: crop {nameless[0]} of {len(rows)} has no name in the column file; name it.")
+    names = [row["file"] for row in rows]
+    # As label-next.csv and deliveries have them, where there is none of that very name.
+    files = [name if (folder / name).is_file() else unescape(name) for name in names]
+    missing = [name for name, file in zip(names, files, strict=True) if not (folder / file).is_file()]
     if missing:
         raise LabelError(f"{path} names {len(missing)} files that are not in {folder}, the first is {missing[0]}.")
     crops = [
-        Crop(row["file"], row["value"].strip(), row.get("source") or "", _sha256(folder / row["file"])) for row in rows
+        Crop(file, row["value"].strip(), row.get("source") or "", _sha256(folder / file))
+        for row, file in zip(rows, files, strict=True)
     ]
     _check_labels(path, crops)
     return crops
@@ -372,7 +380,7 @@ def write(
         for result in [*worst, *(r for r in ranked if r.right)]:
             crop, reading = result.crop, result.reading
             said = (reading.value, reading.status, f"{reading.confidence:.4f}", reading.reason, reading.alternative)
-            writer.writerow([crop.file, crop.value, crop.source, result.field, int(result.right), *said])
+            writer.writerow([escape(crop.file), crop.value, crop.source, result.field, int(result.right), *said])
     title = "Crops and what they were read as"
     plots.save(plots.confusion(counts, rows, columns, title), out / "confusion.png")
     numbers = [result for result in results if result.crop.is_number]
