@@ -250,6 +250,20 @@ def test_a_single_crop_is_too_few(labelled: Path, tmp_path: Path, capfd: pytest.
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.parametrize("model", ["model", "model/digits.keras"])
+def test_a_keras_file_stands_for_its_folder(
+    labelled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], model: str
+) -> None:
+    """Where a model is tuned or calibrated as it shipped, too, it may be named so: here the data is not its own."""
+    pytest.importorskip("tensorflow")
+    data = ["--model", str(ROOT / model), "--data", drawn(tmp_path)]
+    assert main(["fit", "--extra", str(labelled), "--out", str(tmp_path / "own"), *data]) == 1
+    assert main(["calibrate", "--shipped", *data]) == 1
+    error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("digitdrop")]
+    assert error == [f"digitdrop-train: {ROOT / 'model'} was trained on other data than this; its card says which."] * 2
+    assert not (tmp_path / "own").exists()
+
+
 def test_crops_that_the_model_was_tuned_on_are_left_out(
     labelled: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from train.calibration import coverage_at, curve
+from train.calibration import curve, risk_coverage
 from watcher.calibration import CONFIDENCE, Calibration, Trial, binomial_tail, bound, log_odds, shown
 from watcher.model import read_card
 
@@ -269,7 +269,7 @@ def test_the_promise_is_worth_something() -> None:
     """It is not kept by accepting nothing: most of what could be accepted is."""
     random = np.random.default_rng(5)
     scores, right = readings(WRITERS, random)
-    possible = coverage_at(scores, right, RATE)
+    possible = max(share for share, wrong in risk_coverage(scores, right) if wrong <= RATE)
     starts = [Trial("drawn", CROPS, 0.0, tuple(curve(*readings(CROPS, random)))).start(RATE) for _ in range(30)]
     accepted = float(np.mean([(scores >= start).mean() for start in starts]))
     assert possible > 0.7

@@ -290,14 +290,11 @@ def test_the_curve_counts_from_the_strictest_score_down() -> None:
 
 
 def test_the_figures_of_selective_classification() -> None:
-    """Risk against coverage, its area, and the coverage at an error, by hand on five values."""
+    """Risk against coverage and its area, by hand on five values."""
     scores, right = np.array([5.0, 4.0, 3.0, 3.0, 1.0]), np.array([True, True, False, True, False])
     assert calibration.risk_coverage(scores, right) == [(0.2, 0.0), (0.4, 0.0), (0.8, 0.25), (1.0, 0.4)]
     assert calibration.aurc(scores, right) == pytest.approx((0 + 0 + 0.5 / 3 + 1 / 4 + 2 / 5) / 5)
     assert calibration.aurc(scores[::-1], right[::-1]) == pytest.approx(calibration.aurc(scores, right))
-    assert calibration.coverage_at(scores, right, 0.0) == 0.4
-    assert calibration.coverage_at(scores, right, 0.3) == 0.8
-    assert calibration.coverage_at(scores[2:3], right[2:3], 0.1) == 0.0
 
 
 def test_expected_calibration_error() -> None:
@@ -568,6 +565,18 @@ def test_a_stage_comes_in_whole_or_not_at_all(reference: Path) -> None:
             (stage / "new").write_text("whole")
         assert sorted(path.name for path in Path(elsewhere).iterdir()) == sorted([*before, "new"])
         link.unlink()
+
+
+def test_what_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    """A folder that was made for a training that failed goes again; one that was there stays."""
+    pytest.importorskip("tensorflow")
+    from train.fit import staged  # noqa: PLC0415
+
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        with pytest.raises(ModelError), staged(tmp_path / name):
+            raise ModelError("refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_what_a_killed_training_left_goes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train import calibrate, evaluate, mnist
+from train.card import folder_of
 from train.evaluate import NO_DIGITS
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
@@ -215,7 +216,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
     from train import extra  # noqa: PLC0415 - brings TensorFlow
 
     settings = config.load(CONFIG if CONFIG.exists() else None)
-    model, out = arguments.model or settings.model, arguments.out or Path("model-extra")
+    model, out = folder_of(arguments.model or settings.model), arguments.out or Path("model-extra")
     folds = arguments.folds or FOLDS
     read_card(model)
     labelled = evaluate.read_labels(arguments.extra)
@@ -265,7 +266,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.shipped:
         if arguments.dry_run or arguments.out is not None:
             raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
-        return _calibrate_shipped(settings.model, arguments.data)
+        return _calibrate_shipped(folder_of(settings.model), arguments.data)
     folder, out = arguments.folder, arguments.out or Path("calibration")
     labelled = evaluate.read_labels(folder)
     crops = evaluate.distinct(labelled)

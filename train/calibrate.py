@@ -55,7 +55,7 @@ class Found:
 
 def never_trained_on(model: Path, crops: Sequence[Crop]) -> list[Crop]:
     """The crops that the networks of `model` were not tuned on: the others are read better than what will come."""
-    entry = json.loads((_folder(model) / card.NAME).read_text(encoding="utf-8"))
+    entry = json.loads((card.folder_of(model) / card.NAME).read_text(encoding="utf-8"))
     known = set(entry.get("extra", {}).get("crops", ()))
     return [crop for crop in crops if crop.sha256[: card.SHORT] not in known]
 
@@ -213,7 +213,7 @@ def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_erro
 
 def write_card(model: Path, found: Sequence[Found]) -> Path:
     """Put the new calibrations into the card of the model's folder; the old card stays beside it: its path."""
-    folder = _folder(model)
+    folder = card.folder_of(model)
     path = folder / card.NAME
     entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kept = folder / f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
@@ -244,11 +244,6 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
             writer.writerow(["file"])
             writer.writerows([escape(name)] for name in unlabelled[:NEXT])
     return names
-
-
-def _folder(model: Path) -> Path:
-    """Where the card of a model lies: a .keras file serves too."""
-    return model.parent if model.suffix == ".keras" else model
 
 
 def _taken(one: Found, judge: Calibration, rate: float) -> NDArray[np.bool_]:

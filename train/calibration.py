@@ -114,11 +114,6 @@ def aurc(scores: NDArray[np.float64], right: Right) -> float:
     return float((np.cumsum(wrong) / np.arange(1, len(scores) + 1)).mean())
 
 
-def coverage_at(scores: NDArray[np.float64], right: Right, error: float) -> float:
-    """The largest share of values, the surest first, of which at most `error` are wrong."""
-    return max((share for share, wrong in risk_coverage(scores, right) if wrong <= error), default=0.0)
-
-
 def accepted_at(confidence: NDArray[np.float64], right: Right, start: float) -> tuple[float, float]:
     """The share of values that reach a threshold, and the share of wrong ones among them."""
     taken = confidence >= start

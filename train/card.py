@@ -17,6 +17,11 @@ SHORT = 16  # hexadecimal digits of the SHA-256 of each crop that a model was tu
 LIBRARIES = ("ai-edge-litert", "keras", "numpy", "opencv-python-headless", "tensorflow")
 
 
+def folder_of(model: Path) -> Path:
+    """Where the card of a model lies: beside a .keras file, which serves too, else in it."""
+    return model.parent if model.suffix == ".keras" else model
+
+
 def fingerprint(path: Path) -> dict[str, Any]:
     """Give the SHA-256 and the size of a file."""
     raw = path.read_bytes()

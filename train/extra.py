@@ -49,6 +49,7 @@ RATE = 8e-4
 class Owned:
     """Labelled crops as the networks see them."""
 
+    folder: Path
     lines: Lines  # of two digits and more
     images: Images  # of one digit: (n, 28, 28)
     labels: Labels
@@ -86,6 +87,7 @@ def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
                 line_crops.append(crop.sha256)
     shown = np.array(images, np.uint8).reshape(-1, 28, 28)
     return Owned(
+        folder,
         Lines(tuple(planes), tuple(values)),
         shown,
         np.array(labels, np.uint8),
@@ -110,23 +112,29 @@ def fit_extra(
 
     After is measured on each fold with a network that was tuned on the others. The networks in `out` are tuned on all,
     and measured and calibrated as those of any training: on digits of MNIST held back, and `checked` fields made of
-    them. Raises DataError where `mnist` is not what `model` was trained on.
+    them. Raises DataError where `mnist` is not what `model` was trained on, DigitdropError where the crops are too few.
     """
     entry: dict[str, Any] = json.loads((model / card.NAME).read_text(encoding="utf-8"))
     recipe = recipe_of(entry, model, mnist)
     files = [file for file in entry["files"] if (model / file).is_file()]
+    counts = {"fields": len(owned.lines), "digits": len(owned.images)}
+    for kind, count in counts.items():
+        if count >= LEAST and f"{kind}.keras" not in files:
+            say(f"{kind}: left out, {model} has no {kind}.keras to tune")
+    kinds = [kind for kind, count in counts.items() if count >= LEAST and f"{kind}.keras" in files]
+    if not kinds:
+        raise DigitdropError(
+            f"{owned.folder} has {counts['digits']} crops of a digit and {counts['fields']} of a field on which it is "
+            f"found; tuning takes {LEAST} of a kind that {model} has a network of to tune; label more."
+        )
     rows = []
     crops = set(entry.get("extra", {}).get("crops", ()))  # of an earlier tuning: the networks still know them
     with staged(out) as stage:
         for file in files:  # no pictures: they show the networks that were
             shutil.copyfile(model / file, stage / file)
-        for kind, count, tune in (("fields", len(owned.lines), _Fields), ("digits", len(owned.images), _Digits)):
-            if count < LEAST:
-                continue
-            if not (model / f"{kind}.keras").is_file():
-                say(f"{kind}: left out, {model} has no {kind}.keras to tune")
-                continue
-            tuner = tune(owned, mnist, model, recipe, seed)
+        for kind in kinds:
+            count = counts[kind]
+            tuner = (_Fields if kind == "fields" else _Digits)(owned, mnist, model, recipe, seed)
             parts = np.array_split(np.random.default_rng(seed).permutation(count), min(folds, count))
             before, after = tuner.right(None, np.arange(count)), np.zeros(count, np.bool_)
             for number, part in enumerate(parts, start=1):
@@ -137,8 +145,6 @@ def fit_extra(
             tuner.publish(tuner.tuned(np.arange(count)), stage, entry, checked)
             crops |= {sha256[: card.SHORT] for sha256 in (owned.line_crops if kind == "fields" else owned.image_crops)}
             rows.append({"kind": kind, "crops": count, "before": float(before.mean()), "after": float(after.mean())})
-        if not rows:
-            raise DigitdropError(f"There are fewer than {LEAST} crops of a kind that can be tuned to; label more.")
         entry["recipe"] = recipe.name + TUNED
         entry["files"] = {file: card.fingerprint(stage / file) for file in files}
         entry["extra"] = {
@@ -150,7 +156,7 @@ def fit_extra(
             "crops": sorted(crops),  # not to be calibrated on
         }
         card.write(stage / card.NAME, entry)
-        if any(row["kind"] == "digits" for row in rows):
+        if "digits" in kinds:
             calibrate_shipped(stage, mnist, say)
         if "field" in entry["calibration"]:  # fields are read with the help of the digit network
             calibrate_fields(stage, mnist, say, checked)

@@ -307,16 +307,22 @@ def staged(out: Path) -> Iterator[Path]:
     It lies hidden in `out`, so that where nothing may be put there, OSError is raised now and not hours later. It is
     locked while it is in use: one that is not was left by a training that was killed, and goes.
     """
+    new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(".stage-*"):
         with suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), _locked(left):
             shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name, _locked(Path(name)):
-        for path in out.iterdir():
-            if path.is_file():
-                shutil.copyfile(path, Path(name) / path.name)
-        yield Path(name)
-        move_in(Path(name), out)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name, _locked(Path(name)):
+            for path in out.iterdir():
+                if path.is_file():
+                    shutil.copyfile(path, Path(name) / path.name)
+            yield Path(name)
+            move_in(Path(name), out)
+    finally:
+        if new:
+            with suppress(OSError):  # unless it is empty
+                out.rmdir()
 
 
 def move_in(stage: Path, out: Path) -> None:
