@@ -16,7 +16,7 @@ from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
 from train.lines import Lines, pool
-from train.recipes import RECIPES, averaged_adamw, every_twelfth, fast
+from train.recipes import RECIPES, TUNED, averaged_adamw, every_twelfth, fast
 from train.shipped import draw, made_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError
@@ -46,7 +46,7 @@ def fit_fields(
     started = time.monotonic()
     if not (out / card.NAME).is_file():
         raise ModelError(f"{out} holds no digit network yet; train one with: fit --only digits --out {out}")
-    recipe = json.loads((out / card.NAME).read_text(encoding="utf-8"))["recipe"]
+    recipe = json.loads((out / card.NAME).read_text(encoding="utf-8"))["recipe"].removesuffix(TUNED)
     if recipe not in RECIPES or RECIPES[recipe].held_back is not every_twelfth:
         raise ModelError(
             f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "
