@@ -142,6 +142,17 @@ def test_workers_that_end_before_they_begin(tmp_path: Path, monkeypatch: pytest.
     assert (row.reading.status, row.reading.value) == ("accepted", "7")
 
 
+def test_idle_workers_that_were_killed_are_replaced(tmp_path: Path) -> None:
+    """Whatever killed them, and however many, had nothing to do with what comes next: nobody is told of trouble."""
+    (tmp_path / "a.png").write_bytes(crop())
+    with Workers(Settings(model=ROOT / "model", workers=4)) as workers:
+        for worker in workers.workers:
+            worker.process.kill()
+            worker.process.wait()
+        jobs = [Job(str(tmp_path / "a.png"), f"{number}.png") for number in range(40)]
+        assert [row.reading.value for row in workers.read(jobs, None)] == ["7"] * 40
+
+
 def test_workers_have_one_thread_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries with a thread for each processor would need more than `limits.memory` on large machines."""
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)

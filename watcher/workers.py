@@ -241,9 +241,9 @@ class Workers:
                 work.sheet = None
 
     def _hand_out(self) -> None:
-        """Give idle workers what there is to do."""
+        """Give idle workers what there is to do, unless they died meanwhile."""
         for worker in self.workers:
-            if self._tasks and worker.model and worker not in self._busy:
+            if self._tasks and worker.model and worker not in self._busy and worker.process.poll() is None:
                 self._busy[worker] = _, task = self._tasks.popleft()
                 scans = len(task.jobs) if isinstance(task, Slice) else 0
                 worker.deadline = time.monotonic() + (scans + 1) * WALL * self.settings.limits.seconds + LATE
@@ -298,10 +298,7 @@ class Workers:
             raise OSError(errno.EAGAIN, f"before it began, {answer.fault.detail}", "workers")
 
     def _fill(self) -> None:
-        """Start workers in the place of those that died, of those that died idle too."""
-        for worker in [one for one in self.workers if one.model and one not in self._busy]:
-            if worker.process.poll() is not None:
-                self._remove(worker)
+        """Start workers in the place of those that died."""
         while len(self.workers) < worker_count(self.settings):
             self.workers.append(Worker(self.settings, self.lock() if self.lock is not None else None))
 
