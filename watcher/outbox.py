@@ -128,14 +128,16 @@ def check_folders(settings: Settings) -> None:
     """Refuse folders that will not do, and make what is ours in them. Raises ConfigError."""
     for key, ours in (("inbox", WORK), ("outbox", STAGING)):
         folder: Path = getattr(settings, key)
-        if not folder.is_dir():
-            raise ConfigError(f"{key}: {folder} is not a folder; make it, or set {key}: in the configuration")
         try:
+            if not folder.is_dir():
+                raise ConfigError(f"{key}: {folder} is not a folder; make it, or set {key}: in the configuration")
             (folder / ours).mkdir(exist_ok=True)
             with tempfile.TemporaryFile(dir=folder / ours):
                 pass
         except OSError as error:
-            raise ConfigError(f"{key}: {folder} cannot be written: {error.strerror}") from error
+            raise ConfigError(
+                f"{key}: {folder} cannot be written: {error.strerror}; let its user in, or set {key}: to another"
+            ) from error
 
 
 def summary(rows: Sequence[Row]) -> str:
