@@ -20,6 +20,7 @@ import pytest
 
 from train import calibrate, evaluate
 from train.__main__ import main
+from train.labels import read_labels
 from watcher.calibration import Calibration
 from watcher.config import Settings
 from watcher.model import Card, read_card
@@ -151,7 +152,7 @@ def test_too_few_to_accept_anything_leave_the_card(
 ) -> None:
     """Crops that cannot promise `max_error` take nothing away that was promised before: a line says what is missing."""
     folder = Path(shutil.copytree(labelled, tmp_path / "numbers"))
-    crops = evaluate.read_labels(folder)
+    crops = read_labels(folder)
     label(folder, [(crop.file, crop.value, "") for crop in crops if crop.is_number][:127])
     before = (model / "card.json").read_bytes()
     arguments = ["--model", str(model), "--out", str(tmp_path / "report")]
@@ -185,7 +186,7 @@ def test_what_is_shown_to_be_wrong_is_replaced(wrong: int, replaced: bool) -> No
 
 def test_what_is_no_number_counts_as_wrong(labelled: Path, model: Path) -> None:
     """Whatever is read where there is no number is an error that the thresholds have to keep out."""
-    crops = evaluate.read_labels(labelled)
+    crops = read_labels(labelled)
     results = evaluate.read_crops(labelled, crops, Reader(Settings(model=model)))
     (found,) = calibrate.find(results, read_card(model), "drawn")
     judged = [r for r in results if r.reading.score is not None and r.reading.kind == "digit"]
@@ -285,7 +286,7 @@ def test_copies_of_a_crop_count_once(
 ) -> None:
     """However often a file lies there under other names, it is one piece of evidence."""
     folder = Path(shutil.copytree(labelled, tmp_path / "copies"))
-    crops = evaluate.read_labels(labelled)
+    crops = read_labels(labelled)
     rows = [(crop.file, crop.value, crop.source) for crop in crops]
     for number in range(300):
         shutil.copy(folder / crops[0].file, folder / f"copy{number}.png")
@@ -311,7 +312,7 @@ def test_a_report_is_not_named_for_labelling(labelled: Path, model: Path, tmp_pa
     assert not any(name.startswith("report/") for name in names)
     with (folder / "labels.csv").open("a", encoding="utf-8", newline="") as file:
         csv.writer(file).writerow(["odd\\xff.png", "-", ""])  # as it is named there
-    assert os.fsencode(evaluate.read_labels(folder)[-1].file) == b"odd\xff.png"
+    assert os.fsencode(read_labels(folder)[-1].file) == b"odd\xff.png"
     out = tmp_path / "read"
     assert main(["evaluate", str(folder), "--model", str(model), "--out", str(out)]) == 0
     assert "odd\\xff.png,-," in (out / "crops.csv").read_text(encoding="utf-8")
@@ -322,7 +323,7 @@ def test_labels_of_other_crops_are_refused(
 ) -> None:
     """Labels shifted by one line contradict what is surely read: they are refused, the card is untouched."""
     folder = Path(shutil.copytree(labelled, tmp_path / "shifted"))
-    crops = evaluate.read_labels(labelled)
+    crops = read_labels(labelled)
     values = [crop.value for crop in crops]
     label(folder, [(crop.file, value, "") for crop, value in zip(crops, [*values[1:], values[0]], strict=True)])
     before = (model / "card.json").read_bytes()

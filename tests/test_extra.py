@@ -13,7 +13,7 @@ import pytest
 
 from train import extra, field_readings
 from train.augmentation import as_inputs
-from train.evaluate import distinct, read_labels
+from train.labels import distinct, read_labels
 from train.lines import Lines, line_of
 from train.mnist import DataError, Mnist
 from train.recipes import RECIPES

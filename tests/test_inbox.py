@@ -18,6 +18,7 @@ from PIL import Image
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
+from watcher.mounts import kind_of
 from watcher.settle import Signature
 from watcher.watch import Watch
 
@@ -315,7 +316,7 @@ def test_a_share_that_gives_no_leases(settings: Settings, inbox: Inbox, monkeypa
     (settings.inbox / "a.png").write_bytes(crop())
     monkeypatch.setattr("watcher.inbox.fcntl.fcntl", fcntl_)
     assert ready(settings.inbox / "a.png", signature(settings.inbox / "a.png"), patient=False) == WRITTEN
-    monkeypatch.setattr("watcher.inbox.kind_of", lambda _: "nfs4")
+    monkeypatch.setattr("watcher.inbox.OWN_LEASES", {kind_of(settings.inbox.stat().st_dev)})
     assert taken(inbox) == ["a.png"]
 
 

@@ -15,8 +15,9 @@ from test_pipeline import MODEL, SETTINGS, STROKES, digit, dropped, paper, pictu
 
 from watcher.calibration import Calibration
 from watcher.fields import Rule
+from watcher.line import normalise_line
 from watcher.model import read_card
-from watcher.normalise import Ink
+from watcher.normalise import Ink, normalise
 from watcher.pipeline import Reader
 from watcher.reading import Digit, Reading, is_alone, of_two
 from watcher.results import Delivery, to_csv, to_json
@@ -81,27 +82,22 @@ def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, 
     assert (row.reading.value, row.reading.kind) == (value, "field")
 
 
-def test_a_digit_on_a_wide_page_without_a_line_is_for_review(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One network alone is not enough where several digits may stand, whatever hides the line from the other."""
-    reader = Reader(SETTINGS)
-    page = np.full((130, 400), 232, np.uint8)
-    page[:, 150:294] = field("7")
-    jobs = dropped(tmp_path, a_png=png(page))
-    (row,) = reader.read(jobs, None)
-    assert (row.reading.status, row.reading.value) == ("accepted", "7")
-    monkeypatch.setattr("watcher.pipeline.normalise_line", lambda _: None)
-    (row,) = reader.read(jobs, None)
-    assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", "7", "low_confidence")
-
-
-def test_a_line_without_a_digit_is_for_review(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wide page on which only the field network finds something is not called blank."""
-    reader = Reader(SETTINGS)
-    page = np.full((130, 400), 232, np.uint8)
-    page[:, 150:294] = field("7")
-    monkeypatch.setattr("watcher.pipeline.normalise", lambda _: None)
+@pytest.mark.parametrize(
+    ("drawn", "found"),
+    [(("2", 30, 6, 1600), (False, True)), (("7", 44, 4, 2000), (True, False))],
+    ids=["too small for the one", "too little ink for the other"],
+)
+def test_what_one_alone_finds_on_a_wide_page_is_for_review(
+    reader: Reader, tmp_path: Path, drawn: tuple[str, int, int, int], found: tuple[bool, bool]
+) -> None:
+    """Where the digit or the line is found alone, the page is neither blank nor accepted."""
+    value, tall, pen, width = drawn
+    page = np.full((100, width), 232, np.uint8)
+    points = np.array([(900 + 0.9 * tall * x, 50 - tall / 2 + tall * y) for x, y in STROKES[value]])
+    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, pen, cv2.LINE_AA, 4)
+    assert (normalise(page) is not None, normalise_line(page) is not None) == found
     (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
-    assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", "7", "low_confidence")
+    assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", value, "low_confidence")
 
 
 @pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])

@@ -23,6 +23,7 @@ import pytest
 
 from train import augmentation, calibration, evaluate, export, mnist, scans, shipped
 from train.__main__ import main
+from train.labels import Crop, LabelError, read_labels
 from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
@@ -699,8 +700,7 @@ def test_coverage_and_error_are_counted_by_what_was_accepted() -> None:
         Reading("failed"),
     )
     results = [
-        evaluate.Result(evaluate.Crop("1.png", "1"), reading, field)
-        for reading, field in zip(readings, "aabbb", strict=True)
+        evaluate.Result(Crop("1.png", "1"), reading, field) for reading, field in zip(readings, "aabbb", strict=True)
     ]
     card = card_with(Trial("drawn", 10_000, 0.0, ((4.0, 5000, 5), (2.0, 10_000, 300))))
     summary = evaluate.report(results, 0.01, card)
@@ -729,11 +729,11 @@ def test_a_label_without_its_crop_is_named(tmp_path: Path, capfd: pytest.Capture
     """Labels that cannot be used are one line that names the file; the exit code is 1."""
     assert main(["evaluate", str(tmp_path)]) == 1
     (tmp_path / "labels.csv").write_text("name,digit\n1.png,1\n")
-    with pytest.raises(evaluate.LabelError, match="columns file and value"):
-        evaluate.read_labels(tmp_path)
+    with pytest.raises(LabelError, match="columns file and value"):
+        read_labels(tmp_path)
     (tmp_path / "labels.csv").write_text("file,value\n1.png,1\n")
-    with pytest.raises(evaluate.LabelError, match=r"1 files .* 1\.png"):
-        evaluate.read_labels(tmp_path)
+    with pytest.raises(LabelError, match=r"1 files .* 1\.png"):
+        read_labels(tmp_path)
     assert capfd.readouterr().err.count("\n") == 1
 
 

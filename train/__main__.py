@@ -14,7 +14,7 @@ import numpy as np
 
 from train import calibrate, evaluate, mnist
 from train.card import folder_of
-from train.evaluate import NO_DIGITS
+from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
 from watcher.model import read_card
@@ -212,6 +212,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _distinct(labelled: Sequence[Crop]) -> list[Crop]:
+    """The crops without copies, and a word on those."""
+    crops = distinct(labelled)
+    if len(crops) < len(labelled):
+        _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
+    return crops
+
+
 def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -> int:
     from train import extra  # noqa: PLC0415 - brings TensorFlow
 
@@ -219,11 +227,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
     model, out = folder_of(arguments.model or settings.model), arguments.out or Path("model-extra")
     folds = arguments.folds or FOLDS
     read_card(model)
-    labelled = evaluate.read_labels(arguments.extra)
-    crops = evaluate.distinct(labelled)
-    if len(crops) < len(labelled):
-        _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
-    owned = extra.load(arguments.extra, crops, settings.limits)
+    owned = extra.load(arguments.extra, _distinct(read_labels(arguments.extra)), settings.limits)
     if owned.lost:
         _say(f"{owned.lost:,} crops are left out: nothing was found on them")
     rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say, checked=checked)
@@ -239,7 +243,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    crops = evaluate.read_labels(arguments.folder)
+    crops = read_labels(arguments.folder)
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
     card = read_card(settings.model)
     summary = evaluate.report(results, settings.accept.max_error, card)
@@ -268,15 +272,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
         return _calibrate_shipped(folder_of(settings.model), arguments.data)
     folder, out = arguments.folder, arguments.out or Path("calibration")
-    labelled = evaluate.read_labels(folder)
-    crops = evaluate.distinct(labelled)
-    if len(crops) < len(labelled):
-        _say(f"{len(labelled) - len(crops):,} crops are copies of others to the byte: each of those counts once")
+    labelled = read_labels(folder)
+    crops = _distinct(labelled)
     fresh = calibrate.never_trained_on(settings.model, crops)
     if len(fresh) < len(crops):
         _say(f"{len(crops) - len(fresh):,} crops are left out: the model was tuned on them and knows them")
     if not fresh:
-        raise evaluate.LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
+        raise LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
     results = evaluate.read_crops(folder, fresh, Reader(settings))
     calibrate.check_readings(folder, results)
     read, max_error = read_card(settings.model), settings.accept.max_error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train import calibration, card, plots
-from train.evaluate import LABELS, LabelError
+from train.labels import LABELS, LabelError
 from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
 from watcher.inbox import scan
 from watcher.results import escape
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from train.evaluate import Crop, Result
+    from train.evaluate import Result
+    from train.labels import Crop
     from watcher.calibration import Kind
     from watcher.model import Card
 

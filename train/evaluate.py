@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -18,13 +17,13 @@ from tqdm import tqdm
 from train import calibration, export, plots
 from train.augmentation import as_inputs
 from watcher.decode import decode
-from watcher.errors import DigitdropError, ModelError
+from watcher.errors import ModelError
 from watcher.line import normalise_line
 from watcher.model import SERVES
 from watcher.normalise import looks, normalise
 from watcher.pipeline import Reader, read_whole
 from watcher.reading import Reading, failed
-from watcher.results import escape, unescape
+from watcher.results import escape
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:
@@ -33,43 +32,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from train.labels import Crop
     from watcher.calibration import Kind
     from watcher.config import Limits
     from watcher.model import Card
 
-LABELS = "labels.csv"
 FILES = ("report.json", "crops.csv", "confusion.png", "reliability.png", "risk-coverage.png", "worst.png")
-NO_DIGITS = "-"  # the label of a crop with writing that is no number
 SHOWN_RATES = (0.001, 0.01)  # of error, marked in the risk-coverage plot
 PROMISES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # error rates whose price in coverage is shown
 SLICE = 64  # crops decoded before the network runs, as in a worker
 LINES, WORTH_A_LINE = 5, 50  # groups that the plots have a line for, and numbers that make one
 SHOWN = 40  # crops in the picture of the worst
 CELL = 96  # pixels, the side of each step in the picture
-
-
-class LabelError(DigitdropError):
-    """The labels are missing, or name something that is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """A labelled crop. `value` is its digits, empty for a blank one, `-` for writing that is no number."""
-
-    file: str
-    value: str
-    source: str = ""
-    sha256: str = ""  # of its bytes
-
-    @property
-    def is_number(self) -> bool:
-        """Whether there is a number to read."""
-        return self.value.isascii() and self.value.isdigit()
-
-    @property
-    def group(self) -> str:
-        """The source up to a colon: `wild:kitchen` and `wild:office` are both `wild`."""
-        return self.source.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,81 +65,6 @@ class Result:
         if self.crop.is_number:
             return self.reading.status != "failed" and self.reading.value == self.crop.value
         return not self.is_accepted
-
-
-def read_labels(folder: Path) -> list[Crop]:
-    """Read `labels.csv` of `folder`: columns file, value and, if there, source.
-
-    Raises LabelError where that is no such table, or the labels make no sense.
-    """
-    path = folder / LABELS
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{path} cannot be read ({error}); it should be a CSV with columns file,value.") from error
-    if not rows or not {"file", "value"} <= set(rows[0]):
-        raise LabelError(f"{path} should have a header with the columns file and value, and a line for each crop.")
-    short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
-    if short:
-        raise LabelError(f"{path}: the line of {short[0]} has no value; a blank crop's ends with a comma.")
-    nameless = [number for number, row in enumerate(rows, start=1) if not row["file"].strip()]
-    if nameless:
-        raise LabelError(f"{path}: crop {nameless[0]} of {len(rows)} has no name in the column file; name it.")
-    names = [row["file"] for row in rows]
-    # As label-next.csv and deliveries have them, where there is none of that very name.
-    files = [name if (folder / name).is_file() else unescape(name) for name in names]
-    missing = [name for name, file in zip(names, files, strict=True) if not (folder / file).is_file()]
-    if missing:
-        raise LabelError(f"{path} names {len(missing)} files that are not in {folder}, the first is {missing[0]}.")
-    crops = [
-        Crop(file, row["value"].strip(), row.get("source") or "", _sha256(folder / file))
-        for row, file in zip(rows, files, strict=True)
-    ]
-    _check_labels(path, crops)
-    return crops
-
-
-def distinct(crops: Sequence[Crop]) -> list[Crop]:
-    """The crops without those that are copies of another one to the byte: they tell nothing that it does not tell."""
-    first: dict[str, Crop] = {}
-    for crop in crops:
-        first.setdefault(crop.sha256, crop)
-    return list(first.values())
-
-
-def _check_labels(path: Path, crops: Sequence[Crop]) -> None:
-    """Raise LabelError where the labels make no sense, in one line that names the first of them."""
-    odd = [crop for crop in crops if crop.value and crop.value != NO_DIGITS and not crop.is_number]
-    if odd:
-        raise LabelError(
-            f"{path}: {_names(odd)} no number; a value is digits alone, {NO_DIGITS!r} for writing that is no number, "
-            "or empty for a blank crop."
-        )
-    names: set[str] = set()
-    seen: dict[str, Crop] = {}
-    for crop in crops:
-        name = os.path.normpath(crop.file)
-        if name in names:
-            raise LabelError(f"{path}: {name} is there twice; name each crop once.")
-        names.add(name)
-        other = seen.setdefault(crop.sha256, crop)
-        if other.value != crop.value:
-            raise LabelError(
-                f"{path}: {other.file} is {other.value!r} and {crop.file} is {crop.value!r}, but they are the same "
-                "picture; correct one of them."
-            )
-
-
-def _names(odd: Sequence[Crop]) -> str:
-    first = ", ".join(f"{crop.file} ({crop.value!r})" for crop in odd[:3])
-    more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
-    return f"{first}{more} {'is' if len(odd) == 1 else 'are'}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_crops(folder: Path, crops: Sequence[Crop], reader: Reader) -> list[Result]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from train.evaluate import Crop
+    from train.labels import Crop
     from train.mnist import Images, Labels, Mnist
     from train.recipes import Recipe
     from watcher.config import Limits

@@ -28,6 +28,7 @@ from train.pool import pool
 from train.recipes import DIGITS, every_twelfth, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
+from watcher.claims import sync
 from watcher.model import FORMAT, SERVES
 
 if TYPE_CHECKING:
@@ -333,23 +334,14 @@ def move_in(stage: Path, out: Path) -> None:
     """
     files = sorted(path for path in stage.iterdir() if path.name != card.NAME)
     for path in files:
-        _sync(path)
+        sync(path)
     for path in files:
         os.replace(path, out / path.name)
-    _sync(out)
+    sync(out)
     if (stage / card.NAME).exists():
-        _sync(stage / card.NAME)
+        sync(stage / card.NAME)
         os.replace(stage / card.NAME, out / card.NAME)
-        _sync(out)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(out)
 
 
 @contextmanager

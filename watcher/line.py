@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from watcher.plane import components, middle, one_plane, polarity, resized
+from watcher.plane import components, middle, odd, one_plane, polarity, resized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def normalise_line(page: Page) -> Line | None:
     scale = min(SEARCH / height, WIDEST / width)
     small = resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
     grey = _grey(small)
-    sign = polarity(grey, _odd(grey.shape[0]))
+    sign = polarity(grey, odd(1, grey.shape[0]))
     found = _extent(_ink(grey, sign, grey.shape[0]))
     if found is None:
         return None
@@ -131,18 +131,13 @@ def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
 
 
 def _grey(page: Page) -> Plane:
-    return one_plane(page, _odd(page.shape[0]))
-
-
-def _odd(size: float) -> int:
-    """An odd kernel size of about as many pixels."""
-    return 2 * int(size / 2) + 1
+    return one_plane(page, odd(1, page.shape[0]))
 
 
 def _ink(grey: Plane, sign: int, height: int) -> Plane:
     """How much ink each pixel holds, on paper made flat: what closing fills is thin and dark."""
     grey = sign * grey
-    side = _odd(STROKE * height)
+    side = odd(STROKE, height)
     paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     return np.asarray(cv2.blur(paper, (5, 5)) - grey, np.float32)
 

@@ -80,9 +80,9 @@ def polarity(grey: Plane, side: int) -> int:
     return 1 if skew <= RIM_SAY * min(max(above, -1), 1) else -1
 
 
-def odd(share: float) -> int:
-    """An odd kernel size that is about this share of WORK."""
-    return 2 * int(share * WORK / 2) + 1
+def odd(share: float, of: int = WORK) -> int:
+    """An odd kernel size that is about this share of so many pixels."""
+    return 2 * int(share * of / 2) + 1
 
 
 def median(values: NDArray[np.generic]) -> float:
