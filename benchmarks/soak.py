@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from watcher.service import states
+from watcher.status import states
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = next(path for path in sorted((ROOT / "samples").iterdir()) if path.suffix == ".png" and path.stem[0].isdigit())

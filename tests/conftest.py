@@ -23,7 +23,7 @@ import yaml
 
 from watcher.inbox import scan
 from watcher.results import unescape
-from watcher.service import states
+from watcher.status import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

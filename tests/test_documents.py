@@ -21,7 +21,7 @@ from watcher import config
 from watcher.inbox import ENDINGS, IGNORED
 from watcher.metrics import Metrics
 from watcher.results import COLUMNS
-from watcher.service import State
+from watcher.status import State
 
 if TYPE_CHECKING:
     from pathlib import Path

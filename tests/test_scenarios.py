@@ -28,7 +28,7 @@ from PIL import Image
 
 from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN
 from watcher.results import unescape
-from watcher.service import states
+from watcher.status import states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

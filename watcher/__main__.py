@@ -25,9 +25,11 @@ from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError, told
 from watcher.inbox import UNREADABLE, Inbox, scan
 from watcher.outbox import Outbox, check_folders
+from watcher.progress import Progress
 from watcher.results import Delivery, escape, now, to_csv
 from watcher.retention import Retention
-from watcher.service import Progress, Service, describe, left_behind, states, version
+from watcher.service import Service, version
+from watcher.status import describe, left_behind, states
 from watcher.tasks import Job
 from watcher.watch import Watch
 from watcher.workers import Workers

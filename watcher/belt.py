@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from watcher.outbox import summary
 from watcher.results import THUMBNAILS
-from watcher.service import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +23,29 @@ if TYPE_CHECKING:
     from watcher.workers import Work, Workers
 
 log = logging.getLogger("digitdrop")
+
+
+class Stopwatch:
+    """How long each stage of a batch took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """A stage is over."""
+        self.seconds[stage] = time.monotonic() - self._last
+        self._last += self.seconds[stage]
+
+    @property
+    def end(self) -> float:
+        """When the last lap was, monotonic seconds."""
+        return self._last
+
+    @property
+    def total(self) -> float:
+        """Seconds up to the last lap."""
+        return self._last - self._start
 
 
 class Belt:

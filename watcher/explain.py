@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from watcher.decode import decode
+from watcher.legend import page_mark, percent, plain_reason
+from watcher.lettering import printable
 from watcher.line import normalise_line
 from watcher.normalise import looks, normalise
 from watcher.pipeline import thumbnail_name, write
 from watcher.tasks import Fault
-from watcher.thumbnail import page_mark, percent, plain_reason, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.results import Row
-    from watcher.service import State
+    from watcher.status import State
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 

@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.config import Settings
+    from watcher.contact_sheet import ContactSheets
     from watcher.decode import Page
     from watcher.fields import Rule
     from watcher.line import Line
     from watcher.normalise import Ink
-    from watcher.thumbnail import Painter
+    from watcher.thumbnail import Thumbnails
 
 NAME_MAX = 255  # bytes of a file name on the usual file systems
 
@@ -90,7 +91,7 @@ class Sheet:
 
 
 class Reader:
-    """What a process keeps from slice to slice: the settings, the network, the painter."""
+    """What a process keeps from slice to slice: the settings, the networks, what draws the pictures."""
 
     def __init__(self, settings: Settings) -> None:
         # Each worker is one of several processes: threads of its own would only fight over the processors.
@@ -103,11 +104,25 @@ class Reader:
         self.doubts = self.card.doubts(settings.accept.max_error)
 
     @cached_property
-    def painter(self) -> Painter:
-        """Draws the pictures; matplotlib is loaded for it when it is first asked for."""
-        from watcher.thumbnail import Painter  # noqa: PLC0415 - takes longer to load than all the rest of a worker
+    def thumbnails(self) -> Thumbnails:
+        """Draws the thumbnails; matplotlib is loaded for it when it is first asked for."""
+        from watcher.thumbnail import Thumbnails  # noqa: PLC0415 - takes longer to load than all the rest of a worker
 
-        return Painter()
+        return Thumbnails()
+
+    @cached_property
+    def contact_sheets(self) -> ContactSheets:
+        """Draws the contact sheets; loaded as late."""
+        from watcher.contact_sheet import ContactSheets  # noqa: PLC0415
+
+        return ContactSheets()
+
+    def warm(self) -> None:
+        """Load what draws the pictures that are wanted."""
+        if self.settings.thumbnails != "none":
+            _ = self.thumbnails
+        if self.settings.contact_sheet:
+            _ = self.contact_sheets
 
     def read(
         self, jobs: Sequence[Job], pictures: Path | None, at: Callable[[int], object] = lambda _: None
@@ -214,9 +229,9 @@ class Reader:
         with sheet.timed("draw"):
             if pictures is not None and (wanted == "all" or (wanted == "review" and reading.status != "accepted")):
                 name = thumbnail_name(sheet.job.name, sheet.page)
-                write(pictures, name, self.painter.thumbnail(sheet.pixels, sheet.seen, reading, shown, sheet.page))
+                write(pictures, name, self.thumbnails.draw(sheet.pixels, sheet.seen, reading, shown, sheet.page))
             if pictures is not None and self.settings.contact_sheet:
-                tile = self.painter.tile(sheet.pixels, reading, shown, sheet.page)
+                tile = self.contact_sheets.tile(sheet.pixels, reading, shown, sheet.page)
         height, width = sheet.pixels.shape[:2] if sheet.pixels is not None else (0, 0)
         return Row(
             name=sheet.job.name,

@@ -49,8 +49,7 @@ def main(channel: int, note: int, parent: int) -> None:
         connection.send(error)
         return
     connection.send(Ready(reader.card.name, reader.card.fingerprint, reader.doubts))
-    if settings.thumbnails != "none" or settings.contact_sheet:
-        _ = reader.painter  # before the first scan comes, which has to settle anyway
+    reader.warm()  # before the first scan comes, which has to settle anyway
 
     index = IDLE
     said: dict[int, str] = {}  # what decoders printed, by the scan that was in hand
@@ -108,7 +107,7 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
             return reader.read(jobs, pictures, at)
         case Drawing(tiles, counts, title, path):
             at(SEVERAL)
-            picture = reader.painter.sheet(tiles, counts, title)
+            picture = reader.contact_sheets.sheet(tiles, counts, title)
             with naming(path):
                 path.write_bytes(picture)
     return None
