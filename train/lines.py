@@ -34,7 +34,18 @@ if TYPE_CHECKING:
     from watcher.normalise import Page
 
 SLICE = 250  # fields that one task makes
-SOURCES = ("augmentation.py", "fields.py", "hands.py", "lines.py", "nothing.py", "paper.py", "render.py", "styles.py")
+SOURCES = (
+    "augmentation.py",
+    "fields.py",
+    "hands.py",
+    "lines.py",
+    "nothing.py",
+    "paper.py",
+    "render.py",
+    "scene.py",
+    "styles.py",
+    "writer.py",
+)
 SERVING = ("line.py", "plane.py")
 
 
