@@ -13,7 +13,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -541,60 +540,6 @@ def test_a_fit_stopped_between_its_networks_changes_nothing(reference: Path, dat
     assert process.returncode == 1
     assert "Stopped." in error
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
-
-def test_a_stage_comes_in_whole_or_not_at_all(reference: Path) -> None:
-    """What is interrupted leaves the folder as it was; what is not replaces it, on any file system."""
-    from train.fit import staged  # noqa: PLC0415
-
-    before = {path.name: path.read_bytes() for path in reference.iterdir()}
-
-    def stop() -> None:
-        with staged(reference) as stage:
-            assert (stage / "card.json").read_bytes() == before["card.json"]
-            (stage / "card.json").write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop()
-    assert {path.name: path.read_bytes() for path in reference.iterdir()} == before
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
-        shutil.copytree(reference, elsewhere, dirs_exist_ok=True)
-        link = reference.parent / "link"
-        link.symlink_to(elsewhere)
-        with staged(link) as stage:
-            (stage / "new").write_text("whole")
-        assert sorted(path.name for path in Path(elsewhere).iterdir()) == sorted([*before, "new"])
-        link.unlink()
-
-
-def test_what_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
-    """A folder that was made for a training that failed goes again; one that was there stays."""
-    pytest.importorskip("tensorflow")
-    from train.fit import staged  # noqa: PLC0415
-
-    (tmp_path / "there").mkdir()
-    for name in ("there", "new"):
-        with pytest.raises(ModelError), staged(tmp_path / name):
-            raise ModelError("refused")
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
-
-
-def test_what_a_killed_training_left_goes(tmp_path: Path) -> None:
-    """The next training removes the stage of one that was killed, and leaves that of one that runs."""
-    pytest.importorskip("tensorflow")
-    from train.fit import staged  # noqa: PLC0415
-
-    (tmp_path / "card.json").write_text("kept")
-    program = "import os, signal, sys; from pathlib import Path; from train.fit import staged\n"
-    program += "with staged(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=False)
-    (left,) = tmp_path.glob(".stage-*")
-    with staged(tmp_path) as running:
-        assert not left.exists()
-        with staged(tmp_path) as other:
-            assert sorted(tmp_path.glob(".stage-*")) == sorted([running, other])
-    assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 
 
 # The command line

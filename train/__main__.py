@@ -15,6 +15,7 @@ import numpy as np
 from train import calibrate, evaluate, mnist
 from train.card import folder_of
 from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
+from train.stage import staged
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
 from watcher.model import read_card
@@ -163,7 +164,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             import tensorflow as tf  # noqa: PLC0415
 
             from train.field_readings import HELD, calibrate_fields  # noqa: PLC0415
-            from train.fit import fit, staged  # noqa: PLC0415
+            from train.fit import fit  # noqa: PLC0415
             from train.fit_fields import EPOCHS as FIELD_EPOCHS  # noqa: PLC0415
             from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
             from train.recipes import RECIPES  # noqa: PLC0415

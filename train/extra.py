@@ -15,11 +15,12 @@ import numpy as np
 from train import card, export
 from train.augmentation import as_inputs, augment
 from train.field_readings import HELD, calibrate_fields, held_back, reading_with
-from train.fit import measure, staged
+from train.fit import measure
 from train.fit_fields import compare, trained
 from train.lines import Lines, line_of, long_enough, pool
 from train.recipes import DIGITS, TUNED
 from train.shipped import calibrate_shipped, recipe_of
+from train.stage import staged
 from watcher.decode import decode
 from watcher.errors import DigitdropError
 from watcher.model import FIELDS, SERVES, digit_reader, read_along
