@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from watcher import claims as claims_module
 from watcher.claims import WORK, Batch, Claims
 from watcher.mounts import Place, mount_of
+from watcher.status import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,28 @@ def test_each_recovers_its_own(tmp_path: Path) -> None:
         assert other.undecided() == []
         assert one.undecided() == [batch]
         batch.open.rmdir()
+
+
+def test_the_dead_that_left_nothing_keep_no_file_open(tmp_path: Path) -> None:
+    """Thousands of watchers that died without a claim, one for each try to start, are cleaned up after one by one."""
+    (tmp_path / WORK).mkdir()
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(most + 1):
+        (tmp_path / WORK / f"{number:04x}.lock").touch()
+    with Claims(tmp_path) as claims:
+        assert claims.adopt() == []
+        assert os.listdir(tmp_path / WORK) == [f"{claims.id}.lock"]
+
+
+def test_the_dead_are_not_told_of(tmp_path: Path) -> None:
+    """What a dead watcher last said is gone once its claims are ours; a report that was cut short is passed over."""
+    with Claims(tmp_path) as claims:
+        for name, said in (("dead", json.dumps({"pid": 1})), (claims.id, "")):
+            (tmp_path / WORK / f"{name}.json").write_text(said)
+        (tmp_path / WORK / "20261122T153255Z-000001-dead.open").mkdir()
+        assert claims.adopt() == ["dead"]
+        assert states(tmp_path) == []
+        (tmp_path / WORK / "20261122T153255Z-000001-dead.open").rmdir()
 
 
 def test_an_inbox_that_comes_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import socket
+import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -98,6 +99,30 @@ def test_what_lies_there_is_taken_once(settings: Settings, inbox: Inbox) -> None
     assert not scan(settings.inbox).scans
     (settings.inbox / "a.png").write_bytes(crop(9))
     assert taken(inbox) == ["a.png"]
+
+
+def test_a_batch_waits_for_what_settles_soon(settings: Settings) -> None:
+    """A scan that settles within `batch.wait` comes along, as soon as it has: the rest of that time is not waited."""
+    settings = settings.model_copy(
+        update={"settle": 0.5, "batch": settings.batch.model_copy(update={"wait": 10 * PATIENCE})}
+    )
+    (settings.inbox / "a.png").write_bytes(crop(1))
+
+    with Watch(settings.inbox, settings.watch) as watch, Claims(settings.inbox) as claims:
+        inbox = Inbox(settings, claims, watch, stop=too_late())
+
+        def drop(_: OSError | None) -> None:
+            if inbox.settling and not (settings.inbox / "b.png").exists():  # the other one was seen
+                (settings.inbox / "b.png").write_bytes(crop(2))
+
+        alarm = threading.Timer(PATIENCE, watch.wake)
+        alarm.start()
+        batch = next(inbox.batches(lambda _: None, drop))
+        assert [job.name for job in batch.jobs()] == ["a.png", "b.png"]
+        assert alarm.is_alive(), "it was waited for nothing"
+        alarm.cancel()
+        batch.decide()
+        batch.drop()
 
 
 def test_a_writer_keeps_its_file(tmp_path: Path) -> None:

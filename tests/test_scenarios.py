@@ -377,6 +377,22 @@ def test_24_nasty_names(house: Folder) -> None:
     assert sorted(names) == sorted(b"24/" + raw for raw in NASTY)
 
 
+def test_24_a_name_that_the_outbox_refuses(folder: Folder) -> None:
+    """A scan that cannot be delivered under its name stays in the inbox and is told of; the others go on."""
+    process = folder.start(fault="refuse :")
+    name = "2026-11-26 14:18:31.png"
+    folder.drop(name, small(1))
+    folder.pulse()
+    why = "the outbox's file system refuses its name"
+    until(lambda: folder.held() == {why: 1}, "status to say so")
+    assert f"{name}: {why}; it stays in the inbox" in folder.log(process)
+    (folder.inbox / name).rename(folder.inbox / "2026-11-26 14.18.31.png")
+    folder.note("2026-11-26 14.18.31.png", small(1))
+    del folder.dropped[name]
+    folder.wait()
+    folder.check()
+
+
 def test_25_the_same_name_in_two_folders(house: Folder) -> None:
     """Each keeps its own row and its own original."""
     house.drop("25/a/scan.png", small(25))
@@ -473,6 +489,20 @@ def test_29_instances_used_up(folder: Folder) -> None:
     folder.start(*prefix)
     folder.pulse()
     assert any("no file events" in text for text in folder.degraded())
+    folder.check()
+
+
+def test_29_an_inbox_behind_a_link(folder: Folder) -> None:
+    """An inbox that is a symbolic link brings events from its own files and from those of its folders."""
+    (folder.inbox / "box").mkdir()
+    link = folder.root / "link"
+    link.symlink_to(folder.inbox)
+    folder.configure(watch="events", inbox=str(link), **PLAIN)
+    process = folder.start()
+    inodes = {path.stat().st_ino for path in (folder.inbox, folder.inbox / "box")}
+    until(lambda: watched_by(process) >= inodes, "events from both")
+    folder.pulse()
+    assert not folder.degraded()
     folder.check()
 
 
@@ -723,6 +753,29 @@ def test_39_read_only_later(folder: Folder) -> None:
         until(lambda: not folder.degraded(), "it to heal")
         folder.check()
         folder.stop(process)
+
+
+@as_root
+@pytest.mark.parametrize("where", ["inbox", "outbox"])
+def test_38_no_room_at_the_start(folder: Folder, where: str) -> None:
+    """A disk that is full when it starts is no wrong configuration: the service is started again until there is room.
+
+    Each try leaves nothing behind.
+    """
+    target: Path = getattr(folder, where)
+    with mounted(target, "-t", "tmpfs", "-o", "size=1m,nr_inodes=50", "tmpfs"):
+        (target / (".work" if where == "inbox" else ".staging")).mkdir()
+        fill(target)
+        for _ in range(2):
+            done = folder.command("run")
+            assert done.returncode == 1, done.stderr
+            assert str(target) in done.stderr
+            assert done.stderr.rstrip().endswith("No space left on device")
+        assert not list(target.glob(".*/*.lock"))
+        shutil.rmtree(target / ".filler")
+        folder.start()
+        folder.pulse()
+        folder.check()
 
 
 ORDINARY = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner", "--"]

@@ -294,7 +294,10 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     taken = [one for one in found if calibrate.replaces(one, max_error)]
     if taken and not arguments.dry_run:
         kept = calibrate.write_card(settings.model, taken)
-        _say(f"{kept.with_name('card.json')} is new, {kept.name} the old one; a watcher takes it at its next start")
+        _say(
+            f"{kept.with_name('card.json')} is new, a watcher takes it at its next start; to go back, copy the old "
+            f"one, {kept.name}, over it"
+        )
     elif not taken:
         _say("the model's card is left as it was")
     return 0

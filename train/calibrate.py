@@ -34,6 +34,7 @@ PROMISES = (0.001, 0.005, 0.01, 0.02)  # error rates that the report is about
 LEAST = 100  # crops of a kind: from fewer nothing can be said
 FOLDS = 5
 SURE, ODD = 0.99, 0.2  # of what is read with that confidence, so many labels may say otherwise
+NAMED = 10  # crops whose labels may be wrong, in the report
 NEXT = 500  # crops at most that are named for labelling
 
 
@@ -63,8 +64,8 @@ def never_trained_on(model: Path, crops: Sequence[Crop]) -> list[Crop]:
 
 def check_readings(folder: Path, results: Sequence[Result]) -> None:
     """Raise LabelError where the labels contradict so many sure readings that they must belong to other crops."""
+    wrong = suspects(results)
     sure = [r for r in results if r.crop.is_number and r.reading.score is not None and r.reading.confidence >= SURE]
-    wrong = [result for result in sure if not result.right]
     if len(sure) >= LEAST // 5 and len(wrong) > ODD * len(sure):
         first = wrong[0]
         raise LabelError(
@@ -72,6 +73,12 @@ def check_readings(folder: Path, results: Sequence[Result]) -> None:
             f"the first is {first.crop.file}, labelled {first.crop.value}, read {first.reading.value}; "
             "are these the labels of other crops?"
         )
+
+
+def suspects(results: Sequence[Result]) -> list[Result]:
+    """The crops that are surely read as another number than their label says, the surest first."""
+    sure = [r for r in results if r.crop.is_number and r.reading.score is not None and r.reading.confidence >= SURE]
+    return sorted((result for result in sure if not result.right), key=lambda result: -result.reading.confidence)
 
 
 def find(results: Sequence[Result], read: Card, on: str) -> list[Found]:
@@ -137,6 +144,16 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
                 more = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
                 line += f"   {more}"
             lines.append(line.rstrip())
+    if odd := suspects(results):
+        lines += [
+            "",
+            f"Surely read, but labelled otherwise ({len(odd):,}); if it is the label that is wrong, correct it first:",
+        ]
+        lines += [
+            f"- {escape(result.crop.file)}: labelled {result.crop.value}, read {result.reading.value} at "
+            f"{result.reading.confidence:.1%}"
+            for result in odd[:NAMED]
+        ]
     return "\n".join([*lines, "", "What to label next:", *(f"- {line}" for line in advice(found, results, unlabelled))])
 
 
@@ -197,17 +214,18 @@ def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_erro
         elif one.after.threshold(max_error) > 1:
             missing = one.after.trials[0].missing(max_error)
             what = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
+            remedy = f"{'label more' if missing else 'correct the labels that are wrong'}, or raise accept.max_error"
             if replaces(one, max_error):
                 taken = _taken(one, one.before, max_error)
                 lines.append(
                     f"{kind}s: the new calibration accepts none at accept.max_error {max_error:g}, since of "
                     f"{int(taken.sum()):,} crops that the old one accepts {_wrong(taken, one)} are wrong; {what}; "
-                    "label more, or raise accept.max_error"
+                    f"{remedy}"
                 )
             else:
                 lines.append(
                     f"{kind}s: {len(one.right):,} crops cannot promise accept.max_error {max_error:g}, {what}: the "
-                    "calibration that was there stays; label more, or raise accept.max_error"
+                    f"calibration that was there stays; {remedy}"
                 )
     return lines
 

@@ -225,12 +225,13 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(line)
     if fields:
         lines += ["", head.replace("source", "field ").rstrip(), *(_line(name, part) for name, part in fields.items())]
-    lines += ["", f"{'max_error':<16}{'from':>17}{'accepted':>10}{'wrong':>7}{'error':>9}   95% interval"]
+    start = f"from ({', '.join(summary['promises'][0]['threshold'])})"
+    lines += ["", f"{'max_error':<12}{start:>21}{'accepted':>10}{'wrong':>7}{'error':>9}   95% interval"]
     for row in summary["promises"]:
         starts = [f"{start:.5f}" if start is not None else "never" for start in row["threshold"].values()]
         low, high = row["error_interval"]
         lines.append(
-            f"{_percent(row['max_error']):<16}{', '.join(starts):>17}{_percent(row['share']):>10}{row['wrong']:>7}"
+            f"{_percent(row['max_error']):<12}{', '.join(starts):>21}{_percent(row['share']):>10}{row['wrong']:>7}"
             f"{_percent(row['error']):>9}   " + (f"{low:.2%} to {high:.2%}" if row["size"] else "-")
         )
     lines += [

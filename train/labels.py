@@ -51,11 +51,23 @@ def read_labels(folder: Path) -> list[Crop]:
     path = folder / LABELS
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            table = csv.DictReader(file)
+            rows = list(table)
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path} cannot be read ({error}); save it as UTF-8.") from error
+    except (OSError, csv.Error) as error:
         raise LabelError(f"{path} cannot be read ({error}); it should be a CSV with columns file,value.") from error
-    if not rows or not {"file", "value"} <= set(rows[0]):
-        raise LabelError(f"{path} should have a header with the columns file and value, and a line for each crop.")
+    header = table.fieldnames or []
+    if not rows or not {"file", "value"} <= set(header):
+        hint = "; it is parted by semicolons: save it with commas" if any(";" in name for name in header) else ""
+        raise LabelError(
+            f"{path} should have a header with the columns file and value, and a line for each crop{hint}."
+        )
+    long = [row["file"] for row in rows if None in row]
+    if long:
+        raise LabelError(
+            f"{path}: the line of {long[0]} has more cells than the header; a value is digits alone, without a comma."
+        )
     short = [row["file"] for row in rows if row["file"] is None or row["value"] is None]
     if short:
         raise LabelError(f"{path}: the line of {short[0]} has no value; a blank crop's ends with a comma.")

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"{logs.prefix(logging.ERROR)}digitdrop: {line}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # before the signals are ours, or in a command that has no use for them
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read what we print has had enough: `digitdrop status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -82,7 +84,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             Claims(settings.inbox, outbox.place) as claims,
             Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
         ):
-            inbox = Inbox(settings, claims, watch, stop, service.beat)
+            inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes)
             retention = Retention(settings, service.beat)
 
             def turn(trouble: OSError | None) -> None:
@@ -192,13 +194,19 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parsers[name].set_defaults(command=command)
     parsers["run"].add_argument("--once", action="store_true", help="deliver what is there, then exit")
     parsers["run"].add_argument("--log-json", action="store_true", help="log lines as JSON, for collectors")
-    parsers["read"].add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of them")
+    parsers["read"].add_argument("files", nargs="+", type=_named, metavar="FILE", help="an image, or a folder of them")
     parsers["read"].add_argument("--picture", type=Path, metavar="DIR", help="put annotated pictures here")
     parsers["read"].add_argument(
         "--explain", type=Path, metavar="DIR", help="put pictures of each step to the value here"
     )
     parsers["status"].add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args(argv)
+
+
+def _named(text: str) -> Path:
+    if not text:  # a variable of the shell that is not set, and Path("") is the current folder
+        raise argparse.ArgumentTypeError("its name is empty")
+    return Path(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -236,7 +244,10 @@ def _files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         except OSError as error:
             closed[path] = UNREADABLE if isinstance(error, PermissionError) else str(error.strerror)
         else:
-            found.append(path)
+            if path.is_file():
+                found.append(path)
+            else:
+                closed[path] = "no file"
     return found, closed
 
 

@@ -9,11 +9,10 @@ import os
 import pwd
 import tempfile
 import time
-from calendar import timegm
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from watcher.claims import STAMP, WORK
+from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
 from watcher.inbox import IGNORED
@@ -199,16 +198,17 @@ def _limits(settings: Settings) -> str:
 
 def _clock(settings: Settings) -> str:
     now = time.time()
-    stamps = [name.partition("-")[0] for name in os.listdir(settings.outbox) if not name.startswith(".")]
-    latest = max((seconds for stamp in stamps if (seconds := _seconds(stamp)) is not None), default=0)
+    latest = max((claimed_at(name) or 0 for name in os.listdir(settings.outbox)), default=0)
     if latest > now + AHEAD:
         ago = f"{(latest - now) / 3600:.1f} hours"
         raise DigitdropError(
             f"the last delivery is {ago} from now, so the clock is or was wrong; set it by a time server"
         )
-    kept = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) != TIME_ERROR
+    said = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
     told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    if not kept:
+    if said < 0:
+        return f"{told}; whether a time server keeps it right we may not ask"
+    if said == TIME_ERROR:
         raise Advice(f"{told}, which no time server keeps right: deliveries are named by it; set up NTP")
     return f"{told}, kept by a time server"
 
@@ -301,10 +301,3 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def _seconds(stamp: str) -> int | None:
-    try:
-        return timegm(time.strptime(stamp, STAMP))
-    except ValueError:
-        return None

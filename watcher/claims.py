@@ -17,6 +17,8 @@ import logging
 import os
 import secrets
 import shutil
+import time
+from calendar import timegm
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -156,8 +158,14 @@ class Claims:
             if not _is_at(lock, self.work / f"{name}.lock"):  # taken for a dead one's before it was locked
                 os.close(lock)
                 continue
-            os.write(lock, self._where())
-            os.fsync(lock)
+            try:
+                with naming(self.work / f"{name}.lock"):
+                    os.write(lock, self._where())
+                    os.fsync(lock)
+            except OSError:  # of a full disk, say: each try would leave another
+                os.close(lock)
+                _forget(self.work, name)
+                raise
             self.id, self.locks[name] = name, lock
             self._ours.add(name)
             return
@@ -179,16 +187,29 @@ class Claims:
 
     def adopt(self) -> list[str]:
         """Take over the claims of watchers that live no more; returns who they were."""
-        owners = {path.stem for path in self.work.glob("*.lock")} | {b.watcher for b in self._batches(".open", ".done")}
-        return [owner for owner in sorted(owners - self.locks.keys()) if self._take(owner)]
+        busy = {batch.watcher for batch in self._batches(".open", ".done")}
+        owners = busy | {path.stem for path in self.work.glob("*.lock")}
+        taken = []
+        for owner in sorted(owners - self.locks.keys()):
+            if self._take(owner):
+                if owner in busy:
+                    taken.append(owner)
+                else:  # it left nothing but its lock
+                    self._let_go(owner)
+        return taken
 
     def release(self) -> None:
         """Let go of the dead whose claims are all delivered."""
         busy = {batch.watcher for batch in self._batches(".open", ".done")}
         for owner in self.locks.keys() - {self.id, *busy}:
-            _forget(self.work, owner)
-            if owner not in self._ours:  # an inbox that was replaced may come back, with claims of ours
-                os.close(self.locks.pop(owner))
+            if owner in self._ours:  # an inbox that was replaced may come back, with claims of ours
+                _forget(self.work, owner)
+            else:
+                self._let_go(owner)
+
+    def _let_go(self, owner: str) -> None:
+        _forget(self.work, owner)
+        os.close(self.locks.pop(owner))
 
     def _take(self, owner: str) -> bool:
         path = self.work / f"{owner}.lock"
@@ -203,6 +224,7 @@ class Claims:
             return False
         try:
             self._check_outbox(owner, os.pread(lock, 65536, 0))
+            (self.work / f"{owner}.json").unlink(missing_ok=True)  # it does nothing any more
         except OSError:
             os.close(lock)
             raise
@@ -236,6 +258,14 @@ class Claims:
             stem, ending = os.path.splitext(name)
             if ending in endings:
                 yield Batch(stem, self.work)
+
+
+def claimed_at(name: str) -> int | None:
+    """When a batch was claimed, by its name, in seconds since 1970; None for a name of something else."""
+    try:
+        return timegm(time.strptime(name.partition("-")[0], STAMP)) if name.count("-") == 2 else None
+    except ValueError:
+        return None
 
 
 def sync(path: Path | str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from watcher.formats import FORMATS, complete, sniff, tiff_begins, tiff_link, tiff_pages
+from watcher.formats import FORMATS, complete, other, sniff, tiff_begins, tiff_link, tiff_pages
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def decode(data: bytes, limits: Limits) -> Iterator[Page | Fault]:
         return
     kind = sniff(data)
     if kind is None:
-        yield Fault("unsupported", f"starts with {data[:8].hex(' ')}: not {', '.join(FORMATS)}")
+        what = f"is {name}" if (name := other(data)) else f"starts with {data[:8].hex(' ')}"
+        yield Fault("unsupported", f"{what}, not {', '.join(FORMATS)}; export it as PNG or TIFF")
         return
 
     def read(offset: int, count: int) -> bytes:

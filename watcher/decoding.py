@@ -36,7 +36,6 @@ class Spot:
 
     first: int  # steps, where it begins and ends
     last: int
-    peak: int  # the step that is surest of it
     odds: tuple[float, ...]  # of each of the ten digits, there
 
 
@@ -118,12 +117,11 @@ def spots(steps: NDArray[np.float32], value: str) -> list[Spot]:
             state -= 1 if moved >= skipped else 2
     path[0] = state
     found = []
-    for number, digit in enumerate(states[1::2]):
+    for number in range(len(states) // 2):
         here = np.flatnonzero(path == 2 * number + 1)
-        peak = int(here[steps[here, digit].argmax()])
         odds = steps[here, :BLANK].max(axis=0)
         odds = odds / max(float(odds.sum()), 1.0)
-        found.append(Spot(int(here[0]), int(here[-1]), peak, tuple(odds.tolist())))
+        found.append(Spot(int(here[0]), int(here[-1]), tuple(odds.tolist())))
     return found
 
 

@@ -143,6 +143,8 @@ def _is_digits(text: str) -> bool:
 
 
 def _is_date(value: str, form: str) -> bool:
+    if not re.search(r"%[yYGcx]", form):  # any year will do, one with 29 February too
+        value, form = f"2024{value}", f"%Y{form}"
     try:
         return datetime.strptime(value, form).strftime(form) == value
     except ValueError:

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+OTHERS = (
+    (0, b"%PDF", "a PDF"),
+    (0, b"GIF8", "a GIF"),
+    (0, b"PK\3\4", "a ZIP archive"),
+    (4, b"ftyp", "HEIC, AVIF or a film"),
+    (4, b"jP  ", "JPEG 2000"),
+)
+"""What people take for a scan: the mark of each, and where it stands."""
 EDGE = 4096  # bytes at the start and at the end of a file that are looked at for its marks
 SEGMENT = re.compile(rb"\xff(?:[\xd9\xda]|[\x02-\xcf\xdb-\xfe](..))", re.DOTALL)
 """The next mark of a JPEG, with the length of its segment; without one where the pixels begin or the file ends."""
@@ -36,6 +44,11 @@ def sniff(data: bytes) -> str | None:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
     return None
+
+
+def other(data: bytes) -> str:
+    """What a file is that is none of FORMATS, in words; empty where its mark is not known."""
+    return next((name for at, mark, name in OTHERS if data.startswith(mark, at)), "")
 
 
 def complete(read: Read, size: int, edge: int = EDGE) -> bool:

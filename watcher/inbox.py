@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
+REFUSED = "the outbox's file system refuses its name"
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
 LONGEST = 3000  # bytes of a path, escaped: behind the folders that claims and deliveries put before it, it still fits
 # What hinders one file and not the others: it stays where it is, and the rest goes on.
@@ -62,6 +63,8 @@ class Inbox:
         watch: Watch,
         stop: Callable[[], bool],
         beat: Callable[[], None] = lambda: None,
+        *,
+        takes: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.root = settings.inbox
         self.settings = settings
@@ -70,6 +73,7 @@ class Inbox:
         self.stop = stop
         self.place = Place(self.root)
         self.beat = beat  # called wherever the loop turns
+        self.takes = takes  # tells whether a scan can be delivered under its name
         self.settling = Settling(settings.settle)
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
@@ -143,9 +147,12 @@ class Inbox:
         """Claim what has settled, batch by batch; of a backlog the rest is left after `scan_every`, to look again."""
         size, wait = self.settings.batch.size, self.settings.batch.wait
         settled = self._look()
-        due = self.settling.due(time.monotonic())
-        if 0 < len(settled) < size and due is not None and due <= wait:
-            self.watch.wait(wait)
+        end = time.monotonic() + wait
+        while 0 < len(settled) < size and not self.stop():
+            due = self.settling.due(now := time.monotonic())
+            if due is None or now + due > end:
+                break
+            self._pause(max(due, OFTEN * self._took))
             settled = self._look()
         waiting = list(settled.items())
         deadline = time.monotonic() + max(self.settings.scan_every, SELDOM * self._took)
@@ -196,6 +203,9 @@ class Inbox:
             self.beat()
             if len(escape(name).encode()) > LONGEST:
                 self._hold(name, ONLY_ITS_OWN[errno.ENAMETOOLONG])
+                continue
+            if not self.takes(name):
+                self._hold(name, REFUSED)
                 continue
             try:
                 why = ready(self.root / name, self.settling.signature(name), quiet >= self.settings.patience)
@@ -354,14 +364,16 @@ def put_back(target: Path | str, source: Path | str) -> bool:
     Whether it went back.
     """
     os.makedirs(os.path.dirname(source), exist_ok=True)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
+    if renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
         return True
     number = ctypes.get_errno()
     # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
     if number not in {errno.EEXIST, errno.EINVAL, errno.ENOSYS}:
         raise OSError(number, os.strerror(number), str(target))
     return False
+
+
+renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
 def _still_written(path: str) -> str:

@@ -54,13 +54,20 @@ REASONS: Final = {
     "timed_out": "took too long",
 }
 
-IN_A_WORD: Final = {  # on a tile, of those that how sure a value is does not tell
+IN_A_WORD: Final = {  # on a tile, of those that neither the status nor how sure a value is tells
     "not_promised": "max_error",
     "not_digits": "no digit?",
     "audit": "audit",
     "clipped": "edge",
     "wrong_length": "length",
     "rule": "rule",
+    "unreadable": "damaged",
+    "truncated": "cut short",
+    "empty": "empty",
+    "too_large": "too large",
+    "unsupported": "format",
+    "crashed_decoder": "crashed",
+    "timed_out": "too slow",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from watcher.results import Row
 
 STAGING = ".staging"
+ANYWHERE = re.compile(r"[\w ()+-]([\w .()+-]{0,100}[\w()+-])?", re.ASCII)
+"""Names that every file system takes."""
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # what a later start may find put right
 
 
 class Outbox:
@@ -97,6 +101,23 @@ class Outbox:
         batch.drop()
         self._let_go(batch)
 
+    def takes(self, name: str) -> bool:
+        """Whether a scan can keep its name in the outbox: some file systems refuse a colon, or what is not UTF-8."""
+        for part in name.split("/"):
+            if ANYWHERE.fullmatch(part):
+                continue
+            probe = self.staging / part
+            try:
+                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}:
+                    raise
+                return False
+            probe.unlink()
+        return True
+
     def abandon(self, batch: str) -> None:
         """Take away the stage of a batch whose claim has gone before it was decided: it will not be delivered."""
         stage = self._stages.pop(batch, None)
@@ -125,7 +146,10 @@ class Outbox:
 
 
 def check_folders(settings: Settings) -> None:
-    """Refuse folders that will not do, and make what is ours in them. Raises ConfigError."""
+    """Refuse folders that will not do, and make what is ours in them.
+
+    Raises ConfigError; OSError where it is the disk that stands in the way.
+    """
     for key, ours in (("inbox", WORK), ("outbox", STAGING)):
         folder: Path = getattr(settings, key)
         try:
@@ -135,6 +159,9 @@ def check_folders(settings: Settings) -> None:
             with tempfile.TemporaryFile(dir=folder / ours):
                 pass
         except OSError as error:
+            if error.errno in PASSING:
+                error.filename = str(folder)
+                raise
             raise ConfigError(
                 f"{key}: {folder} cannot be written: {error.strerror}; let its user in, or set {key}: to another"
             ) from error

@@ -148,7 +148,7 @@ class Reader:
 
     def _open(self, job: Job) -> Iterator[Sheet]:
         start = time.perf_counter()
-        data, sha256, stamp = read_whole(job.path, 0 if job.fault else self.settings.limits.bytes)
+        data, sha256, stamp = read_whole(job.path, self.settings.limits.bytes)
         pages: Iterable[Page | Fault] = (
             [job.fault] if job.fault else [data] if isinstance(data, Fault) else decode(data, self.settings.limits)
         )
@@ -253,24 +253,22 @@ class Reader:
 def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, int]]:
     """The bytes of a file that nobody writes to, or why they are too many; their SHA-256; their size and date (ns).
 
+    What is too much is not read, and so has no SHA-256: of a film that lies there by mistake that takes minutes.
     Raises OSError; EAGAIN where the file changed meanwhile, as a rename does not stop a writer that has it open.
     """
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())
-        data: bytes | Fault
         if before.st_size > limit:
-            data = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        else:
-            data = file.read()
-            sha256 = hashlib.sha256(data).hexdigest()
+            fault = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")
+            return fault, "", (before.st_size, before.st_mtime_ns)
+        data = file.read()
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (
             after.st_size,
             after.st_mtime_ns,
         ) or file.tell() != after.st_size:
             raise BlockingIOError(errno.EAGAIN, "is still being written", path)
-    return data, sha256, (after.st_size, after.st_mtime_ns)
+    return data, hashlib.sha256(data).hexdigest(), (after.st_size, after.st_mtime_ns)
 
 
 def thumbnail_name(name: str, page: int) -> str:

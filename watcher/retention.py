@@ -6,11 +6,10 @@ import logging
 import os
 import shutil
 import time
-from calendar import timegm
 from collections import deque
 from typing import TYPE_CHECKING
 
-from watcher.claims import STAMP
+from watcher.claims import claimed_at
 from watcher.outbox import STAGING
 from watcher.results import THUMBNAILS
 
@@ -60,8 +59,8 @@ class Retention:
         left = [entry.path for entry in _entries(self.staging) if entry.name.endswith(ENDING)]
         if self.keep is None:
             return left
-        latest = time.strftime(STAMP, time.gmtime(time.time() - self.keep))
-        old = [entry.path for entry in _entries(self.outbox) if _stamp(entry.name) and entry.name < latest]
+        latest = time.time() - self.keep
+        old = [entry.path for entry in _entries(self.outbox) if (claimed_at(entry.name) or latest) < latest]
         return left + [path for folder in sorted(old) for name in REMOVED if os.path.isdir(path := f"{folder}/{name}")]
 
     def _remove(self, path: str) -> None:
@@ -77,12 +76,3 @@ class Retention:
 def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _stamp(name: str) -> bool:
-    """Whether a folder is named like a delivery of ours."""
-    try:
-        timegm(time.strptime(name.partition("-")[0], STAMP))
-    except ValueError:
-        return False
-    return name.count("-") == 2

@@ -78,12 +78,15 @@ class Service:
     def delivered(self, batch: Batch, rows: Sequence[Row], stages: Mapping[str, float], at: float) -> None:
         """Count a delivery, and name what failed in it; `stages` are the seconds that each stage took, `at` its end."""
         assert self.inbox is not None
+        failed: dict[str, list[Row]] = {}
         for row in rows:
-            reading = row.reading
-            if reading.status == "failed":
-                name, detail = escape(row.name), escape(row.detail)
-                fields = {"batch": batch.id, "file": name, "page": row.page, "reason": reading.reason, "detail": detail}
-                log.warning("%s: %s: %s", name, reading.reason, detail, extra={"fields": fields})
+            if row.reading.status == "failed":
+                failed.setdefault(row.name, []).append(row)
+        for name, pages in failed.items():
+            first, more = pages[0], f", and {len(pages) - 1:,} more of its pages" if len(pages) > 1 else ""
+            scan, reason, detail = escape(name), first.reading.reason, escape(first.detail)
+            fields = {"batch": batch.id, "file": scan, "page": first.page, "reason": reason, "detail": detail}
+            log.warning("%s: %s: %s%s", scan, reason, detail, more, extra={"fields": fields})
         state = self.state
         state.deliveries += 1
         state.scans += len({row.name for row in rows})

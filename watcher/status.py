@@ -6,8 +6,9 @@ import fcntl
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from watcher.claims import WORK
 
@@ -56,17 +57,13 @@ def states(inbox: Path) -> list[State]:
         names = sorted(os.listdir(work))  # glob would take a folder that is closed to us for an empty one
     except FileNotFoundError:
         return []
-    return [
-        State(
-            **{
-                key: value
-                for key, value in json.loads((work / name).read_text(encoding="utf-8")).items()
-                if key in known
-            }
-        )
-        for name in names
-        if name.endswith(".json") and _alive((work / name).with_suffix(".lock"))
-    ]
+    found = []
+    for name in names:
+        if name.endswith(".json") and _alive((work / name).with_suffix(".lock")):
+            with suppress(ValueError):  # a power cut may have left it empty: the next report comes soon
+                said: dict[str, Any] = json.loads((work / name).read_text(encoding="utf-8"))
+                found.append(State(**{key: value for key, value in said.items() if key in known}))
+    return found
 
 
 def left_behind(inbox: Path) -> str:

@@ -88,10 +88,11 @@ class Watch:
         self._end_observer()
         before = set(threading.enumerate())
         try:
+            folder = str(self.folder.resolve())  # of a link the link itself would be watched
             self._observer = Observer()
             self._observer.schedule(
-                _Waker(self.wake),
-                str(self.folder),
+                _Waker(self.wake, folder),
+                folder,
                 recursive=True,
                 event_filter=[FileCreatedEvent, FileMovedEvent, FileClosedEvent, DirCreatedEvent, DirMovedEvent],
             )
@@ -147,12 +148,12 @@ class Watch:
 class _Waker(FileSystemEventHandler):
     """Sets the flag and nothing else: an exception in a handler would end the observer's thread."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
+    def __init__(self, wake: Callable[[], None], folder: str) -> None:
+        self.wake, self.claims = wake, f"{folder}/{WORK}/"
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         path = event.dest_path or event.src_path
-        if f"/{WORK}/" not in os.fsdecode(path):  # our own claims
+        if not os.fsdecode(path).startswith(self.claims):
             self.wake()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watcher.config import worker_count
-from watcher.errors import DigitdropError, Stopped
+from watcher.errors import DigitdropError, Stopped, naming
 from watcher.results import doubtful_first
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Job, Ready, Slice
 
@@ -53,17 +53,28 @@ class Worker:
         self.stderr = os.memfd_create("stderr")
         # The lock on the claims stays open in the worker: nobody takes them over while one of us can still write.
         passed = [theirs.fileno(), self.note, *([lock] if lock is not None else [])]
-        self.process = subprocess.Popen(
-            # -P: what lies in the folder that somebody stands in is none of our code.
-            [sys.executable, "-P", "-m", "watcher.worker", str(theirs.fileno()), str(self.note), str(os.getpid())],
-            pass_fds=passed,
-            stdin=subprocess.DEVNULL,
-            stdout=self.stderr,
-            stderr=self.stderr,
-            env=os.environ
-            | ONE_THREAD
-            | {"PYTHONPATH": os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))},
-        )
+        # -P: what lies in the folder that somebody stands in is none of our code.
+        command = [sys.executable, "-P", "-m", "watcher.worker"]
+        command += map(str, (theirs.fileno(), self.note, os.getpid()))
+        try:
+            with naming("workers"):
+                self.process = subprocess.Popen(
+                    command,
+                    pass_fds=passed,
+                    stdin=subprocess.DEVNULL,
+                    stdout=self.stderr,
+                    stderr=self.stderr,
+                    process_group=0,  # Ctrl-C goes to all of a terminal's group, and it could not yet leave that to us
+                    env=os.environ
+                    | ONE_THREAD
+                    | {"PYTHONPATH": os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))},
+                )
+        except OSError:  # no more processes or no memory, for now: each try would keep these
+            for end in (ours, theirs):
+                end.close()
+            for file in (self.note, self.stderr):
+                os.close(file)
+            raise
         theirs.close()
         self.channel = Connection(ours.detach())
         with suppress(ConnectionError):  # it died at once: its closed channel says so next

@@ -2,6 +2,7 @@
 
 Python imports this at its start where its folder is in PYTHONPATH; the watcher's own code is left as it is.
 FAULT="kill before rename .done" kills the watcher at the first such call whose arguments hold the last word;
+FAULT="refuse :" has the outbox refuse names that hold a colon, as VFAT and NTFS do;
 FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT; "decoder patient" does so
 where only processor time counts;
 FAULT="events" ends the threads that bring file events, on SIGUSR1.
@@ -9,6 +10,7 @@ FAULT="events" ends the threads that bring file events, on SIGUSR1.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -35,6 +37,23 @@ if words[:1] == ["kill"] and is_watcher:
         return result
 
     setattr(os, operation, fatal)
+
+if words[:1] == ["refuse"] and (is_watcher or is_worker):
+
+    def refusing(operation: str) -> None:
+        """Refuse a name in the outbox."""
+        real = getattr(os, operation)
+
+        def refuse(*arguments: Any, **more: Any) -> Any:
+            path = str(arguments[-1] if operation == "link" else arguments[0])
+            if "/.staging/" in path and words[1] in path:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+            return real(*arguments, **more)
+
+        setattr(os, operation, refuse)
+
+    for name in ("open", "link", "mkdir"):
+        refusing(name)
 
 if words[:1] == ["decoder"] and is_worker:
     from PIL import Image
