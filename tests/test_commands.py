@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, Folder, crop, read_csv
+from conftest import PATIENCE, ROOT, Folder, crop, read_csv, until
 
 from watcher.__main__ import main
 from watcher.service import version
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SAMPLES = ROOT / "samples"
 
@@ -109,8 +107,8 @@ def test_steps_in_a_folder_to_come(folder: Folder) -> None:
     assert done.returncode == 0, done.stderr
     assert list(steps.rglob("*.png"))
     refused = folder.command("read", str(folder.root / "a.png"), "--explain", str(folder.config / "in-a-file"))
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"digitdrop: {folder.config / 'in-a-file'}: Not a directory\n"
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"digitdrop: {folder.config / 'in-a-file'} is a file; name a folder for the pictures\n"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +117,8 @@ def test_steps_in_a_folder_to_come(folder: Folder) -> None:
         (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
         (["read"], "the following arguments are required: FILE"),
         (["read", "nowhere.png"], "nowhere.png: no such file"),
+        (["read", ""], "argument FILE: its name is empty"),
+        (["read", "samples", "--picture", "README.md"], "README.md is a file; name a folder for the pictures"),
         (["run", "--twice"], "unrecognized arguments: --twice"),
     ],
 )
@@ -146,6 +146,27 @@ def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
     checked = folder.command("check")
     assert checked.returncode == 1
     assert "more labelled crops are missing" in checked.stdout
+
+
+def test_what_is_no_file_is_left_out(folder: Folder) -> None:
+    """A pipe that is called like a scan holds nothing up: the others are read."""
+    (folder.root / "a.png").write_bytes(crop())
+    os.mkfifo(folder.root / "pipe.png")
+    done = folder.command("read", str(folder.root / "a.png"), str(folder.root / "pipe.png"))
+    assert done.returncode == 1
+    assert [row["value"] for row in read_csv(done.stdout.encode())] == ["7"]
+    assert f"{folder.root / 'pipe.png'}: no file; it is left out" in done.stderr
+
+
+def test_interrupted_at_its_start(folder: Folder) -> None:
+    """Ctrl-C while the workers are on their way, to all of the terminal's group, is no error and no traceback."""
+    process = folder.launch("setsid")
+    begun = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(begun.read_text, "its workers")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(PATIENCE) in {0, 128 + signal.SIGINT}
+    assert "Traceback" not in folder.log(process)
+    assert "ended at its start" not in folder.log(process)
 
 
 def test_help() -> None:

@@ -209,6 +209,8 @@ def test_model_of_the_wheel(tmp_path: Path) -> None:
         ("thumbnail: all", "unknown key 'thumbnail'; did you mean 'thumbnails'?"),
         ("batch: {sise: 1}", "unknown key 'batch.sise'; did you mean 'size'?"),
         ("limits: {memmory: 1}", "unknown key 'limits.memmory'; did you mean 'memory'?"),
+        ("max_error: 0.01", "unknown key 'max_error'; it belongs under accept:"),
+        ("memory: 1", "unknown key 'memory'; it belongs under limits:"),
         ("batch: {zzz: 1}", "unknown key 'batch.zzz'; known here: size, wait"),
         ("zzz: 1", f"unknown key 'zzz'; known here: {', '.join(Settings.model_fields)}"),
     ],
@@ -277,6 +279,34 @@ def test_impossible_value(tmp_path: Path, text: str, key: str, value: str, remed
     assert message.startswith(f"{key} is {value}: ")
     assert remedy in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("length: 5, date: '%d%m%Y'", "a date as %d%m%Y has 8 digits, which its length does not allow"),
+        ("length: 1, range: [10, 20]", "no number of 1 digits is as large as 10"),
+    ],
+)
+def test_rule_that_no_value_keeps(tmp_path: Path, what: str, words: str) -> None:
+    """A rule whose parts contradict each other would put every value aside: it is refused."""
+    message = complaint(tmp_path, f"fields: [{{name: a, files: '*', {what}}}]")
+    assert message.startswith("fields[0] is ")
+    assert message.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inbox: ~/in", "inbox {}/~/in: whose home '~' is"),
+        ("metrics: out/a.prom\noutbox: out", "metrics {}/out/a.prom lies where scans or deliveries do"),
+        ("metrics: inbox/deep/a.prom", "metrics {}/inbox/deep/a.prom lies where scans or deliveries do"),
+    ],
+)
+def test_places_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
+    """A home that depends on the user, and metrics among scans, are refused."""
+    with pytest.raises(ConfigError, match=re.escape(words.format(tmp_path))):
+        load(given(tmp_path, text))
 
 
 def test_each_mistake_has_its_line(tmp_path: Path) -> None:

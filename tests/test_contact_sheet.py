@@ -67,6 +67,12 @@ def test_a_tile_says_why_a_sure_value_is_for_review() -> None:
     assert tile("low_confidence", 0.62) != tile("low_confidence", 0.9995)
 
 
+def test_a_tile_says_why_a_file_failed() -> None:
+    """Each reason of a failure has a word of its own beside the status."""
+    reasons = ("unreadable", "truncated", "empty", "too_large", "unsupported", "crashed_decoder", "timed_out")
+    assert len({SHEETS.tile(None, reading("failed", reason=reason), "9.png") for reason in reasons}) == len(reasons)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pages_of_any_shape_fit(shape: tuple[int, ...]) -> None:
     """Tiny, wide, tall and 12-megapixel pages, grey and colour, become a tile of its usual height."""

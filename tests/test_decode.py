@@ -502,10 +502,26 @@ def test_empty() -> None:
     "data", [b"no picture at all\n", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", b"GIF89a" + bytes(30), bytes(500)]
 )
 def test_unsupported(data: bytes) -> None:
-    """Text, PDF, GIF and zeros are of no format that is read; the message names those that are."""
+    """Text, PDF, GIF and zeros are of no format that is read; the message names those that are, and the remedy."""
     why = fault(data)
     assert why.reason == "unsupported"
     assert all(kind in why.detail for kind in FORMATS)
+    assert why.detail.endswith("export it as PNG or TIFF")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"GIF89a" + bytes(30), "a GIF"),
+        (b"PK\3\4" + bytes(30), "a ZIP archive"),
+        (b"\0\0\0\x18ftypheic", "HEIC, AVIF or a film"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ],
+)
+def test_what_people_take_for_a_scan(data: bytes, name: str) -> None:
+    """What is often dropped in place of a picture is called by its name."""
+    assert fault(data).detail.startswith(f"is {name}, not ")
 
 
 @pytest.mark.parametrize("name", SCANS)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from conftest import ROOT, Folder, crop, until
+from PIL import Image
 
 from watcher.claims import Claims
 from watcher.config import Settings
+from watcher.formats import tiff_pages
 from watcher.inbox import Inbox
 from watcher.service import Service
 from watcher.watch import Watch
@@ -200,18 +205,39 @@ def test_a_reader_that_has_had_enough(folder: Folder) -> None:
     assert "Traceback" not in done.stderr
 
 
+def pages_of_which_two_are_bad() -> bytes:
+    """A TIFF of four pages, the second and the third without their pixels."""
+    file = io.BytesIO()
+    first, *others = [Image.fromarray(np.full((60, 50), 255, np.uint8))] * 4
+    first.save(file, "TIFF", save_all=True, append_images=others)
+    data = file.getvalue()
+    offsets = [at for at, _ in tiff_pages(lambda start, count: data[start : start + count], len(data))]
+    spoiled = bytearray(data)
+    for at in offsets[1:3]:
+        (entries,) = struct.unpack_from("<H", data, at)
+        for entry in range(at + 2, at + 2 + 12 * entries, 12):
+            if struct.unpack_from("<H", data, entry)[0] == 273:  # where its strips are
+                struct.pack_into("<I", spoiled, entry + 8, 1 << 30)
+    return bytes(spoiled)
+
+
 def test_the_log_as_json(folder: Folder) -> None:
     """With --log-json each line is an object; a failed scan is named once, with its reason, a delivery is counted."""
     folder.configure(patience=0)
     folder.drop("seven.png", crop())
     folder.drop("a,b\n.png", b"text")
+    folder.drop("pages.tif", pages_of_which_two_are_bad())
     done = folder.command("run", "--once", "--log-json")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line["time"]) for line in lines)
-    (failed,) = [line for line in lines if line["level"] == "warning" and "file" in line]
+    failed, pages = sorted(
+        (line for line in lines if line["level"] == "warning" and "file" in line), key=lambda line: str(line["file"])
+    )
+    assert (pages["file"], pages["page"]) == ("pages.tif", 2)
+    assert pages["message"].endswith(", and 1 more of its pages")  # and not a line for each
     assert (failed["file"], failed["page"], failed["reason"]) == ("a,b\\x0a.png", 1, "unsupported")
     delivered = [line for line in lines if "rows" in line]
-    assert sum(line["scans"] for line in delivered) == 2
+    assert sum(line["scans"] for line in delivered) == 3
     assert {stage for line in delivered for stage in line["seconds"]} == {"read", "deliver"}
     assert {line["batch"] for line in delivered} == {path.name for path in folder.deliveries()}
 

@@ -22,7 +22,7 @@ import pytest
 
 from train import augmentation, calibration, evaluate, export, mnist, scans, shipped
 from train.__main__ import main
-from train.labels import Crop, LabelError, read_labels
+from train.labels import Crop
 from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
@@ -660,26 +660,6 @@ def test_coverage_and_error_are_counted_by_what_was_accepted() -> None:
     assert summary["area_under_risk_coverage"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1.5 / 4 + 2 / 5) / 5, abs=1e-6)
     assert summary["status"] == {"accepted": 2, "failed": 1, "review": 2}
     assert summary["reason"] == {"rule:length": 1}
-
-
-def test_a_crop_without_its_label_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A line with no value at all is no blank crop."""
-    (tmp_path / "labels.csv").write_text("file,value\na.png\n")
-    (tmp_path / "a.png").write_bytes(b"")
-    assert main(["evaluate", str(tmp_path)]) == 1
-    assert "the line of a.png has no value" in capfd.readouterr().err
-
-
-def test_a_label_without_its_crop_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Labels that cannot be used are one line that names the file; the exit code is 1."""
-    assert main(["evaluate", str(tmp_path)]) == 1
-    (tmp_path / "labels.csv").write_text("name,digit\n1.png,1\n")
-    with pytest.raises(LabelError, match="columns file and value"):
-        read_labels(tmp_path)
-    (tmp_path / "labels.csv").write_text("file,value\n1.png,1\n")
-    with pytest.raises(LabelError, match=r"1 files .* 1\.png"):
-        read_labels(tmp_path)
-    assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_a_missing_model_ends_with_78(crops: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING
@@ -50,6 +51,16 @@ def test_blamed_for_the_second_time() -> None:
     assert [suspects] == [[replace(job, suspect=True)]]
     assert _split(suspects, Broken(IDLE, fault)) == [suspects]
     assert _split(suspects, Broken(SEVERAL, fault)) == [[replace(job, suspect=True, fault=fault)]]
+
+
+def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no process to give, each try leaves all files closed: it may go on for days."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            Workers(Settings(workers=1)).__enter__()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_rows_that_are_too_much_to_send(tmp_path: Path) -> None:

@@ -120,11 +120,13 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
         log.warning("%s: %s; it is left out until that is put right", escape(str(path)), why)
     jobs = [Job(str(path), str(path)) for path in found]
     settings = settings.model_copy(update={"contact_sheet": False})
+    for folder in filter(None, (arguments.picture, arguments.explain)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{folder} is a file; name a folder for the pictures") from None
     if arguments.picture is not None:  # asked for, whatever a delivery is to hold
-        arguments.picture.mkdir(parents=True, exist_ok=True)
         settings = settings.model_copy(update={"thumbnails": "all"})
-    if arguments.explain is not None:
-        arguments.explain.mkdir(parents=True, exist_ok=True)
     began = now()
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)

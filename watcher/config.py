@@ -139,11 +139,17 @@ class _Loader(yaml.SafeLoader):
 
 
 def _check_folders(settings: Settings) -> None:
+    for key in ("inbox", "outbox", "model", "metrics"):
+        path: Path | None = getattr(settings, key)
+        if path is not None and "~" in path.parts:
+            raise ConfigError(f"{key} {path}: whose home '~' is depends on who runs it; write the folder out")
     inbox, outbox = settings.inbox.resolve(), settings.outbox.resolve()
     if inbox == outbox or inbox in outbox.parents or outbox in inbox.parents:
         raise ConfigError(
             f"inbox {settings.inbox} and outbox {settings.outbox} lie within each other; give each a folder of its own"
         )
+    if settings.metrics is not None and {inbox, outbox} & {*settings.metrics.resolve().parents}:
+        raise ConfigError(f"metrics {settings.metrics} lies where scans or deliveries do; put it elsewhere")
 
 
 def _explain(problem: object) -> str:
@@ -153,7 +159,10 @@ def _explain(problem: object) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        sections = [name for name in Settings.model_fields if problem["loc"][-1] in _inner_keys(name)]
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        if sections:
+            hint = f"it belongs under {sections[0]}:"
         return f"unknown key {key!r}; {hint}"
     value = "empty" if problem["input"] is None else repr(problem["input"])
     if problem["type"] == "model_type":
@@ -166,6 +175,11 @@ def _explain(problem: object) -> str:
         return f"{key} is {value}: should be the path of a folder"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     return f"{key} is {value}: {message[0].lower()}{message[1:]}"
+
+
+def _inner_keys(name: str) -> list[str]:
+    inner = Settings.model_fields[name].annotation
+    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
 
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:

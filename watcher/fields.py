@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,6 +78,15 @@ class Rule(BaseModel):
         if value is not None and _checker(value) is None:
             raise ValueError("should be a module of python-stdnum for numbers, as luhn, verhoeff, ean or isbn")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Rule:
+        digits = len(datetime(2026, 11, 23, 12).strftime(self.date)) if self.date else self.least
+        if not self.least <= digits <= self.most:
+            raise ValueError(f"a date as {self.date} has {digits} digits, which its length does not allow")
+        if self.range is not None and self.range[0] >= 10**self.most:
+            raise ValueError(f"no number of {self.most} digits is as large as {self.range[0]}")
+        return self
 
     @property
     def least(self) -> int:
