@@ -145,6 +145,42 @@ def test_little_writing_on_a_wide_page_is_found() -> None:
     assert found.box[0] == pytest.approx(900 + PLACES[0], abs=40)
 
 
+@pytest.mark.parametrize("share", [0.12, 0.25])
+def test_a_small_line_on_a_large_page_is_found(share: float) -> None:
+    """The same line of writing, however much empty paper is around it."""
+    line = cv2.resize(drawn(), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    page = np.full((round(30 / share), 600), 235, np.uint8)
+    top = page.shape[0] // 3 - 20
+    page[top : top + line.shape[0], 200 : 200 + line.shape[1]] = line
+    found = normalise_line(page)
+    assert found is not None
+    assert alike(found.image, image(drawn())) > 0.85
+    assert found.box[0] == pytest.approx(200 + PLACES[0] / 2, abs=20)
+    assert found.box[1] + found.box[3] / 2 == pytest.approx(top + line.shape[0] / 2, abs=5)
+
+
+def test_a_hard_shadow_takes_nothing_away() -> None:
+    """Digits in the shadow belong to the line, as dark as those in the light."""
+    light = 0.675 - 0.325 * np.tanh((np.arange(drawn().shape[1]) - 200) / 12)  # from 1 to 0.35
+    page = (drawn() * light).astype(np.uint8)
+    found, alone = normalise_line(page), normalise_line(drawn())
+    assert found is not None
+    assert alone is not None
+    assert found.box[0] + found.box[2] == pytest.approx(alone.box[0] + alone.box[2], abs=16)
+    assert alike(found.image, alone.image) > 0.8
+
+
+def test_a_white_box_on_a_dark_form_is_the_page() -> None:
+    """What is around the paper makes no ink of it."""
+    page = drawn()
+    form = np.full((page.shape[0] + 40, page.shape[1] + 60), 80, np.uint8)
+    form[22 : 22 + page.shape[0], 25 : 25 + page.shape[1]] = page
+    found = normalise_line(form)
+    assert found is not None
+    assert alike(found.image, image(page)) > 0.9
+    assert found.box[0] == pytest.approx(25 + PLACES[0], abs=25)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (8, 2000), (2000, 8), (3, 3)])
 def test_any_shape_is_survived(size: tuple[int, int]) -> None:
     """Crops of any shape give a line or none, never an error."""

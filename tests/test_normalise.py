@@ -354,3 +354,38 @@ def test_large_blank() -> None:
 def test_a_crop_that_is_all_ink_has_a_pen_width() -> None:
     """Ink without an edge has no distance to one: its pen is as wide as the narrower side, not infinitely so."""
     assert _stroke_width(np.ones((10, 20), np.uint8)) == 10
+
+
+@pytest.mark.parametrize("corner", [(24, 20), (236, 20), (24, 220), (236, 220)])
+@pytest.mark.parametrize("digit", ["1", "2"])
+def test_a_digit_in_a_corner_of_much_paper(digit: str, corner: tuple[int, int]) -> None:
+    """What stands clear of all edges and is as large as writing is no rest of a frame, wherever it stands."""
+    page = paper(300, 300)
+    box = write(page, digit, at=(*corner, 40, 60))
+    found_at(normalise(page), box)
+
+
+@pytest.mark.parametrize("digit", STROKES)
+@pytest.mark.parametrize("shape", ["circle", "open circle", "rounded box"])
+def test_a_ring_around_a_digit_goes(digit: str, shape: str) -> None:
+    """A number in a printed circle, one circled by hand that leaves it open a little, or one in a rounded box."""
+    page = paper(200, 200)
+    box = write(page, digit, at=(76, 66, 48, 68))
+    if shape == "rounded box":
+        turn = np.linspace(0, 2 * np.pi, 80)
+        way = np.stack([np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.5, np.sin(turn)], axis=1)
+        points = [np.round(np.array([100, 100]) + way * np.array([80, 72])).astype(np.int32)]
+        cv2.polylines(page, points, isClosed=True, color=40, thickness=4, lineType=cv2.LINE_AA)
+    else:
+        cv2.ellipse(page, (100, 100), (78, 74), 30, 0, 355 if shape == "open circle" else 360, 40, 4, cv2.LINE_AA)
+    found_at(normalise(page), box, slack=5)
+
+
+@pytest.mark.parametrize("around", [70, (60, 110, 70), (90, 60, 140)])
+def test_a_white_box_on_a_dark_form(around: int | tuple[int, int, int]) -> None:
+    """Paper on a surface of another brightness is the page: what is around it makes no ink of it."""
+    form = np.full((160, 150, 3), around, np.uint8)
+    page = np.repeat(paper(120, 100)[..., np.newaxis], 3, axis=2)
+    x, y, w, h = write(page, "2", ink=(40, 40, 40))
+    form[18:138, 26:126] = page
+    found_at(normalise(form), (x + 26, y + 18, w, h))

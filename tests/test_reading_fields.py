@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.calibration import Kind
+    from watcher.reading import Box
 
 
 def field(value: str, pitch: int = 84) -> NDArray[np.uint8]:
@@ -107,6 +108,16 @@ def test_a_slash_is_no_digit(reader: Reader, tmp_path: Path, written: str) -> No
     assert row.reading.value == written.replace("/", "")
 
 
+@pytest.mark.parametrize("gap", [150, 220])
+def test_a_date_that_nobody_filled_in(reader: Reader, tmp_path: Path, gap: int) -> None:
+    """Two printed slashes alone look like two ones: that is for a person to see."""
+    page = np.full((120, 2 * gap + 120), 245, np.uint8)
+    for x in (gap, 2 * gap):
+        cv2.line(page, (x - 22, 92), (x + 22, 28), 60, 3, cv2.LINE_AA)
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert row.reading.status == "review"
+
+
 def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> None:
     """The program finds out that a crop holds one digit."""
     (row,) = reader.read(dropped(tmp_path, a_png=png(field("7"))), None)
@@ -177,11 +188,14 @@ def test_shipped_calibration_of_fields() -> None:
     assert calibration.probability(6.0) > calibration.probability(0.0)
 
 
-def found(
-    value: str, confidence: float, kind: str = "field", box: tuple[int, int, int, int] = (10, 10, 60, 80)
-) -> Reading:
-    """A reading with a box for its first digit."""
-    digits = (Digit(value[:1], confidence, box),)
+LEFT, RIGHT, CUT = (25, 10, 20, 80), (60, 10, 20, 80), (0, 10, 12, 80)  # boxes of digits
+
+
+def found(value: str, confidence: float, kind: str = "field", *boxes: Box) -> Reading:
+    """A reading with a box for some of its digits."""
+    digits = tuple(
+        Digit(digit, confidence, box) for digit, box in zip(value, boxes or ((10, 10, 60, 80),), strict=False)
+    )
     as_what: Kind = "field" if kind == "field" else "digit"
     return Reading("accepted", value, confidence, digits, kind=as_what, score=5.0, likely=confidence)
 
@@ -194,8 +208,10 @@ def found(
         (found("7", 0.99, "digit"), found("71", 0.95), (100, 90), "7", "review"),  # who knows
         (found("7", 0.5, "digit"), found("71", 0.95), (100, 90), "71", "accepted"),
         (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.8), (100, 110), "171", "accepted"),
+        (found("7", 0.99, "digit", LEFT), found("71", 0.9, "field", LEFT, RIGHT), (140, 100), "71", "accepted"),
+        (found("7", 0.99, "digit", RIGHT), found("17", 0.9, "field", CUT, RIGHT), (100, 110), "17", "review"),
         (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.01), (100, 110), "7", "review"),
-        (found("1", 0.85, "digit", (30, 10, 20, 80)), found("11", 0.63), (140, 90), "1", "review"),  # too high for two
+        (found("1", 0.85, "digit", LEFT), found("11", 0.63, "field", (2, 10, 9, 80), LEFT), (140, 90), "1", "review"),
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),
@@ -243,6 +259,6 @@ def test_no_calibration_changes_what_is_counted(tmp_path: Path) -> None:
 )
 def test_a_digit_alone(likely: float, size: tuple[int, int], beside: bool, alone: bool) -> None:
     """No field is looked for where a sure digit of a digit's shape stands by itself."""
-    box = (10, 10, *size)
+    box = (10, 10, size[0], size[1])
     ink = Ink(np.zeros((28, 28), np.float32), box, clipped=False, alone=not beside)
     assert is_alone(found("7", likely, "digit", box), ink) is alone

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from watcher.plane import components, middle, odd, one_plane, polarity, resized
+from watcher.plane import components, middle, odd, one_plane, polarity, resized, window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from watcher.plane import Labels, Mask, Plane
     from watcher.reading import Box
 
-VERSION = 3
+VERSION = 4
 HEIGHT = 32  # pixels of the network's input
 BODY = 24  # of those, the writing's height; the rest is margin
 LONGEST = 768  # pixels of width at most: what is longer is squeezed
@@ -37,6 +37,8 @@ RUNG = 0.4  # of the height: upright strokes as long, from one ruled line to the
 SPAN = 0.94  # of the height: an upright stroke as long goes from edge to edge
 TALL = 0.4  # of the tallest stroke: shorter strokes do not tell how high the writing is
 SPECK = 0.08  # of the height: a smaller thing is a speck
+LEAST, CLOSER = 0.04, 0.7  # of the height: lower is a speck even to a closer look; so much lower is its window
+SHADED, BRIGHTER = 0.5, 3.0  # of the paper's brightness: where a shadow lies; so many times it is lit up, at most
 SKEW = 0.05  # slope from which on a line is set straight
 STEEPEST = 0.3
 INKED = 0.45  # of the ink's level: where a digit's box has its edge
@@ -97,13 +99,18 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
 def normalise_line(page: Page) -> Line | None:
     """Find the line of writing on `page`, set it straight and bring it to one height; None where nothing is written."""
     height, width = page.shape[:2]
+    part = window(page)
+    if part is not None:
+        return _within(page, part)
     scale = min(SEARCH / height, WIDEST / width)
     small = resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
     grey = _grey(small)
     sign = polarity(grey, odd(1, grey.shape[0]))
-    found = _extent(_ink(grey, sign, grey.shape[0]))
+    ink = _ink(grey, sign, grey.shape[0])
+    found = _extent(ink)
     if found is None:
-        return None
+        part = _closer(ink, width, height)
+        return None if part is None else _within(page, part)
     (x0, y0, x1, y1), slope = found
     fx, fy = width / small.shape[1], height / small.shape[0]
     slope *= fy / fx
@@ -113,6 +120,29 @@ def normalise_line(page: Page) -> Line | None:
     top, bottom = y0 * fy - above, y1 * fy + above
     box = round(left), round(top), max(1, round(right) - round(left)), max(1, round(bottom) - round(top))
     return Line(_levelled(_cut(page, box, slope, sign)), box, slope)
+
+
+def _within(page: Page, part: Box) -> Line | None:
+    """The line of writing on a part of the page."""
+    left, top, width, height = part
+    line = normalise_line(page[top : top + height, left : left + width])
+    return line and replace(line, box=(line.box[0] + left, line.box[1] + top, *line.box[2:]))
+
+
+def _closer(ink: Plane, width: int, height: int) -> Box | None:
+    """The part of the page for a closer look, where what is written is too low to be found on all of it; else None."""
+    high = _level(ink)
+    _, stats, _ = components((ink > SHARE * high).astype(np.uint8))
+    tops, bottoms = stats[:, 1], stats[:, 1] + stats[:, 3]
+    real = stats[(stats[:, 3] >= LEAST * ink.shape[0]) & (tops > 0) & (bottoms < ink.shape[0])]
+    if high < MIN_CONTRAST or not len(real):
+        return None
+    fx, fy = width / ink.shape[1], height / ink.shape[0]
+    margin = float(real[:, 3].max()) * fy
+    left, top = (max(0, int(low - margin)) for low in (real[:, 0].min() * fx, real[:, 1].min() * fy))
+    right = min(width, round((real[:, 0] + real[:, 2]).max() * fx + margin))
+    bottom = min(height, round((real[:, 1] + real[:, 3]).max() * fy + margin))
+    return (left, top, right - left, bottom - top) if bottom - top < CLOSER * height else None
 
 
 def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
@@ -138,8 +168,21 @@ def _ink(grey: Plane, sign: int, height: int) -> Plane:
     """How much ink each pixel holds, on paper made flat: what closing fills is thin and dark."""
     grey = sign * grey
     side = odd(STROKE, height)
-    paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
-    return np.asarray(cv2.blur(paper, (5, 5)) - grey, np.float32)
+    closed = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    paper = np.asarray(cv2.blur(closed, (5, 5)), np.float32)
+    return np.asarray((paper - grey) * _lit(paper), np.float32)
+
+
+def _lit(paper: Plane) -> Plane | float:
+    """How many times as much ink a pixel in the shadow shows in full light: there it is as much less dark as its paper.
+
+    1 where no shadow lies: what is somewhat darker is the fall of the light, which the networks know.
+    """
+    some = np.sort(paper[::4, ::4], axis=None)
+    dark, light = float(some[int(0.05 * some.size)]), float(some[int(0.95 * some.size)])
+    if not 0.1 * light < dark < SHADED * light:
+        return 1.0
+    return np.asarray(np.clip(light / np.maximum(paper, 1), 1, BRIGHTER), np.float32)
 
 
 def _levelled(ink: Plane) -> NDArray[np.float32]:
@@ -150,11 +193,16 @@ def _levelled(ink: Plane) -> NDArray[np.float32]:
     return np.asarray(np.clip(ink / level, 0, 1.25) / 1.25, np.float32)
 
 
+def _level(ink: Plane) -> float:
+    """How much ink the darkest pixels hold."""
+    rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
+    return float(np.partition(ink, rank, axis=None)[rank])
+
+
 def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
     """Left, top, right and bottom of the writing, once it is straight, and the slope it has now."""
     height, width = ink.shape
-    rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
-    high = float(np.partition(ink, rank, axis=None)[rank])
+    high = _level(ink)
     if high < MIN_CONTRAST:
         return None
     mask = (ink > SHARE * high).astype(np.uint8)

@@ -28,6 +28,9 @@ PIECE = 0.14  # of WORK: the least that is seen of a line between two strokes
 NEAR = 3  # pixels between the end of a line and what it ends at
 MIN_REST = 0.25  # of WORK, or of a box: what is written beside lines is larger
 SMALLEST_BOX = 0.15  # of WORK, its shorter side
+HELD = 0.4  # of a ring's shorter side: what stands in it is larger
+GAP = 5  # pixels: a ring may be open so far
+ROOM = 0.45  # of a ring's box: so much is inside it
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 _REACH = odd(LINE_WIDTH)
 _SLACK = np.ones((odd(LINE_SLACK), 1), np.uint8)
@@ -39,7 +42,7 @@ def without_lines(mask: Mask) -> tuple[Mask, Strokes]:
     """The mask less what is ruled or framed, and its strokes; those that cross a line stay whole."""
     ruled = _framed(mask)
     strokes = components(mask & ~ruled)
-    ruled |= _boxed(strokes)
+    ruled |= _boxed(strokes) | _ringed(strokes)
     across, down = _straight(mask & ~ruled), _straight((mask & ~ruled).T).T
     if across.any() or down.any():
         # First what runs along the rim, then, beside what is left, what runs through the middle.
@@ -295,6 +298,33 @@ def _boxed(strokes: Strokes) -> Mask:
             if len(inside) > 1 and inside[1:, 2:4].max() > MIN_REST * min(w, h):
                 sides[y : y + h, x : x + w] |= ring
     return sides
+
+
+def _ringed(strokes: Strokes) -> Mask:
+    """What runs around other writing in the middle of the crop, whatever its shape: a circle, a rounded box."""
+    labels, stats, _ = strokes
+    height, width = labels.shape
+    rings = np.zeros((height, width), np.uint8)
+    first, last = stats[:, :2], stats[:, :2] + stats[:, 2:4]
+    for i, (x, y, w, h, _) in enumerate(stats.tolist()[1:], start=1):
+        is_large = min(w, h) > 2 * SMALLEST_BOX * WORK
+        if not (is_large and x < width / 2 < x + w and y < height / 2 < y + h):
+            continue
+        held = ((first > (x, y)) & (last < (x + w, y + h))).all(axis=1) & (stats[:, 2:4].max(axis=1) > HELD * min(w, h))
+        if not held.any():
+            continue
+        wall = np.pad((labels[y : y + h, x : x + w] == i).astype(np.uint8), GAP)
+        wall = np.asarray(cv2.morphologyEx(wall, cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)), np.uint8)
+        rooms = components(1 - wall)
+        # The room at the corner is outside; a 0 drawn around a speck, or a 6, holds nothing so large.
+        outside = int(rooms.labels[0, 0])
+        inside = np.asarray(rooms.labels[GAP:-GAP, GAP:-GAP] != outside) & (wall[GAP:-GAP, GAP:-GAP] == 0)
+        if np.count_nonzero(inside) < ROOM * w * h:
+            continue
+        part = labels[y : y + h, x : x + w]
+        if any(inside[part == j].all() for j in np.flatnonzero(held)):
+            rings[y : y + h, x : x + w] |= (part == i).astype(np.uint8)
+    return rings
 
 
 def _upper(ours: Mask) -> Mask:

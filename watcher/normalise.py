@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from watcher.lines import without_lines
-from watcher.plane import RIM, WORK, mean, middle, odd, one_plane, only, polarity, resized
+from watcher.lines import NEAR, without_lines
+from watcher.plane import RIM, WORK, mean, middle, odd, one_plane, only, polarity, resized, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from watcher.plane import Mask, Plane, Strokes
     from watcher.reading import Box
 
-VERSION = 3
+VERSION = 4
 Page = NDArray[np.uint8]
 """A picture, (height, width) grey or (height, width, 3) RGB, paper and ink of any polarity."""
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
@@ -29,6 +29,7 @@ GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
 MIN_ZOOM = 0.33  # of WORK: a smaller find is looked at again, closer
 REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close together
+THIN, ALONE = 0.05, 0.15  # of WORK: what is left of a frame is thinner, or shorter, than writing at a rim
 SPECK = 0.03  # of the largest stroke's area
 BESIDE = 0.2  # of the digit's height: what stands at its side and is higher may be another
 FRAME, INPUT = 20, 28  # MNIST's box for the ink, and its picture
@@ -81,11 +82,11 @@ def normalise(page: Page) -> Ink | None:
 def looks(page: Page) -> Iterator[Look]:
     """Look at `page` for the writing and, where that is small, once more and closer."""
     height, width = page.shape[:2]
-    first = _look(page, (0, 0, width, height))
+    first = _look(page, window(page) or (0, 0, width, height))
     yield first
-    window = _around(first.box, page) if first.written is not None else None
-    if window is not None:
-        yield _look(page, window)
+    closer = _around(first.box, page) if first.written is not None else None
+    if closer is not None:
+        yield _look(page, closer)
 
 
 def _look(page: Page, part: Box) -> Look:
@@ -222,6 +223,9 @@ def _is_written(mask: Mask, edges: tuple[int, int, int, int], longest: int) -> b
     x0, y0, x1, y1 = edges
     if max(x1 - x0, y1 - y0) < MIN_HEIGHT * WORK or longest < MIN_HEIGHT / 2 * WORK:
         return False
+    apart = min(x0, y0, width - x1, height - y1) > NEAR
+    if apart and min(x1 - x0, y1 - y0) > THIN * WORK and longest >= ALONE * WORK:
+        return True  # what is left of a frame is thin, small, or reaches an edge
     if x1 < RIM * width or y1 < RIM * height or x0 > (1 - RIM) * width or y0 > (1 - RIM) * height:
         return False
     top, left = int(RIM / 2 * height), int(RIM / 2 * width)

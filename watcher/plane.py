@@ -19,6 +19,9 @@ Labels = NDArray[np.integer]
 WORK = 128  # pixels, the square root of the working area
 RIM = 0.22  # of the crop's side: where a frame is
 RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow at the rim is no ink
+EVEN, OTHER = 25, 50  # grey levels: a surface varies by less; paper differs from what is around it by more
+WINDOW, FILLED = 0.2, 0.65  # of the page: a field of paper is larger; of that: so much is paper, and not writing
+SAMPLES = 32  # rows and columns of a page, that tell whether there may be one
 COARSE = 3  # times: from which on a picture is halved first
 
 
@@ -67,6 +70,48 @@ def one_plane(page: NDArray[np.uint8], side: int) -> Plane:
     return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), dtype=np.float32).reshape(page.shape[:2])
 
 
+def window(page: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height of the one field of paper on an even surface of other brightness; None where none is.
+
+    White boxes on a dark form are cut with some of the form around: beside that all their paper would be ink.
+    """
+    height, width = page.shape[:2]
+    rows, columns = (np.linspace(0, side - 1, SAMPLES).astype(np.intp) for side in (height, width))
+    if not _surrounded(_brightness(page[np.ix_(rows, columns)])):
+        return None
+    scale = min(1.0, WORK / (height * width) ** 0.5)
+    grey = _brightness(resized(page, max(8, round(width * scale)), max(8, round(height * scale))))
+    rim = _rim(grey)
+    around = middle(rim)
+    if np.count_nonzero(np.abs(rim - around) < EVEN) < 0.95 * rim.size:
+        return None
+    other = (np.abs(grey - around) > OTHER).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(other)
+    inner = other[y + 2 : y + h - 2, x + 2 : x + w - 2]
+    if min(w, h) < 12 or w * h < WINDOW * other.size or np.count_nonzero(inner) < FILLED * inner.size:
+        return None
+    if min(np.count_nonzero(side) / side.size for side in (inner[0], inner[-1], inner[:, 0], inner[:, -1])) < 0.9:
+        return None
+    fx, fy = width / grey.shape[1], height / grey.shape[0]
+    left, top = int(np.ceil((x + 2) * fx)), int(np.ceil((y + 2) * fy))
+    return left, top, int((x + w - 2) * fx) - left, int((y + h - 2) * fy) - top
+
+
+def _surrounded(some: Plane) -> bool:
+    """Whether so much of some pixels differs from the rim that a window may be there: more than writing does."""
+    edges = np.concatenate([some[0], some[-1], some[:, 0], some[:, -1]])
+    return bool(np.count_nonzero(np.abs(some - middle(edges)) > OTHER) > WINDOW * FILLED * some.size)
+
+
+def _brightness(page: NDArray[np.uint8]) -> Plane:
+    return page.astype(np.float32) if page.ndim == 2 else np.asarray(page.mean(axis=2), np.float32)
+
+
+def _rim(grey: Plane) -> Plane:
+    """The pixels along the edges."""
+    return np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
+
+
 def polarity(grey: Plane, side: int) -> int:
     """1 where the ink is the dark, -1 where it is the bright, beside what is `side` pixels around."""
     # Strokes are few and far from the paper, paper is much and near its own mean: the long tail is the ink.
@@ -74,7 +119,7 @@ def polarity(grey: Plane, side: int) -> int:
     square = detail * detail
     skew = float(mean(square * detail)) / (float(mean(square)) ** 1.5 + 1e-6)
     # In a tight crop of a thick pen neither is few, but most of the rim is paper still.
-    rim = np.concatenate([grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel()])
+    rim = _rim(grey)
     apart = grey - mean(grey)
     above = float(middle(rim) - mean(grey)) / (float(np.sqrt(mean(apart * apart))) + 1e-6)
     return 1 if skew <= RIM_SAY * min(max(above, -1), 1) else -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from watcher.decoding import Candidate, spots, substitutions
@@ -60,6 +61,9 @@ TINY = 1e-30  # under every probability that float32 tells from 0 in practice; k
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
 FILLS = 0.45  # of a page's width, if it is no narrower than high: a digit that it was cut for is broader
+SLASHES = 1.3  # of their height: so far apart stand the slashes of an empty date, and hardly two ones
+CUT = 1  # pixels from a page's edge: what stands so near may go on beyond it
+CLEAR = 0.06  # of a page's width: so far from its sides no neighbour's end stands
 # Whether a page shows a digit or a field is decided by what the networks say themselves, lest a new calibration change
 # what it was counted on.
 LIKELY, SURE = 0.02, 0.46  # of a field where a digit was found
@@ -137,9 +141,10 @@ def read_field(
         return Reading("review", reason=why or "not_digits", alternative=alternative, kind="field")
     score = score_of(best)
     confidence = calibration.probability(score)
-    accepted = not why and confidence >= threshold
     stands = spots(steps, best.value)
     places = boxes(line, [(spot.first / len(steps), (spot.last + 1) / len(steps)) for spot in stands])
+    why = why or ("not_digits" if _may_be_slashes(best.value, places) else "")
+    accepted = not why and confidence >= threshold
     digits = [_digit(value, spot, box) for value, spot, box in zip(best.value, stands, places, strict=True)]
     return Reading(
         status="accepted" if accepted else "review",
@@ -152,6 +157,12 @@ def read_field(
         score=None if why else score,
         likely=math.exp(min(best.score, 0.0)),
     )
+
+
+def _may_be_slashes(value: str, places: Sequence[Box]) -> bool:
+    """Whether nothing but ones stand there, far apart: so do the slashes of a date that nobody filled in."""
+    gaps = [after[0] - before[0] - before[2] for before, after in pairwise(places)]
+    return set(value) == {"1"} and bool(gaps) and min(gaps) > SLASHES * max(place[3] for place in places)
 
 
 def is_alone(digit: Reading, ink: Ink) -> bool:
@@ -185,7 +196,12 @@ def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading
         return digit if field.value and field.likely >= SURE else _for_review(digit, "")
     if len(field.value) < 2:
         return digit
-    apart = width >= height and digit.digits[0].box[2] < FILLS * width
+    # Higher than wide is what was cut for one digit; but what stands clear of both sides is no neighbour's end.
+    first, last = field.digits[0].box, field.digits[-1].box
+    near, far = sorted((first[0], width - last[0] - last[2]))
+    apart = (width >= height or near > CLEAR * width) and digit.digits[0].box[2] < FILLS * width
+    if near <= CUT and far > CLEAR * width:  # at one side only: a neighbour's end, or a field that is cut short
+        field = _for_review(field, digit.value)
     if (apart and field.likely >= LIKELY) or (digit.likely < DIGIT_SURE and field.likely >= SURE):
         return field
     if field.likely < LIKELY and not apart:
