@@ -170,7 +170,9 @@ def _ink(grey: Plane, sign: int, height: int) -> Plane:
     side = odd(STROKE, height)
     closed = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     paper = np.asarray(cv2.blur(closed, (5, 5)), np.float32)
-    return np.asarray((paper - grey) * _lit(paper), np.float32)
+    ink = paper - grey
+    ink *= _lit(paper)
+    return ink
 
 
 def _lit(paper: Plane) -> Plane | float:
@@ -178,8 +180,10 @@ def _lit(paper: Plane) -> Plane | float:
 
     1 where no shadow lies: what is somewhat darker is the fall of the light, which the networks know.
     """
-    some = np.sort(paper[::4, ::4], axis=None)
-    dark, light = float(some[int(0.05 * some.size)]), float(some[int(0.95 * some.size)])
+    some = paper[::4, ::4].ravel()
+    low, high = int(0.05 * some.size), int(0.95 * some.size)
+    some.partition((low, high))
+    dark, light = float(some[low]), float(some[high])
     if not 0.1 * light < dark < SHADED * light:
         return 1.0
     return np.asarray(np.clip(light / np.maximum(paper, 1), 1, BRIGHTER), np.float32)

@@ -21,7 +21,7 @@ RIM = 0.22  # of the crop's side: where a frame is
 RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow at the rim is no ink
 EVEN, OTHER = 25, 50  # grey levels: a surface varies by less; paper differs from what is around it by more
 WINDOW, FILLED = 0.2, 0.65  # of the page: a field of paper is larger; of that: so much is paper, and not writing
-SAMPLES = 32  # rows and columns of a page, that tell whether there may be one
+SAMPLES = 32  # rows and columns of a page that tell whether there may be one
 COARSE = 3  # times: from which on a picture is halved first
 
 
@@ -76,8 +76,10 @@ def window(page: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     White boxes on a dark form are cut with some of the form around: beside that all their paper would be ink.
     """
     height, width = page.shape[:2]
-    rows, columns = (np.linspace(0, side - 1, SAMPLES).astype(np.intp) for side in (height, width))
-    if not _surrounded(_brightness(page[np.ix_(rows, columns)])):
+    some = _brightness(np.asarray(cv2.resize(page, (SAMPLES, SAMPLES), interpolation=cv2.INTER_NEAREST), np.uint8))
+    edges = np.concatenate([some[0], some[-1], some[:, 0], some[:, -1]])
+    # Seldom does so much of a page differ from its rim, and a quick look tells: writing is less.
+    if np.count_nonzero(np.abs(some - middle(edges)) > OTHER) <= WINDOW * FILLED * some.size:
         return None
     scale = min(1.0, WORK / (height * width) ** 0.5)
     grey = _brightness(resized(page, max(8, round(width * scale)), max(8, round(height * scale))))
@@ -97,14 +99,8 @@ def window(page: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     return left, top, int((x + w - 2) * fx) - left, int((y + h - 2) * fy) - top
 
 
-def _surrounded(some: Plane) -> bool:
-    """Whether so much of some pixels differs from the rim that a window may be there: more than writing does."""
-    edges = np.concatenate([some[0], some[-1], some[:, 0], some[:, -1]])
-    return bool(np.count_nonzero(np.abs(some - middle(edges)) > OTHER) > WINDOW * FILLED * some.size)
-
-
 def _brightness(page: NDArray[np.uint8]) -> Plane:
-    return page.astype(np.float32) if page.ndim == 2 else np.asarray(page.mean(axis=2), np.float32)
+    return np.asarray(page if page.ndim == 2 else cv2.cvtColor(page, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _rim(grey: Plane) -> Plane:
