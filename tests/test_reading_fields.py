@@ -118,6 +118,17 @@ def test_a_date_that_nobody_filled_in(reader: Reader, tmp_path: Path, gap: int) 
     assert row.reading.status == "review"
 
 
+@pytest.mark.parametrize("value", ["23", "7213", "27323"])
+@pytest.mark.parametrize(("height", "struck"), [(58, True), (66, True), (74, True), (112, False)])
+def test_a_number_that_was_struck_out(reader: Reader, tmp_path: Path, value: str, height: int, struck: bool) -> None:
+    """A line through the middle of the digits, a little skew or not, may cancel them; one below is the form's."""
+    page = field(value)
+    cv2.line(page, (24, height - 3), (page.shape[1] - 24, height + 3), 40, 5, cv2.LINE_AA)
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert (row.reading.reason == "struck_out") == struck
+    assert (row.reading.status == "review") >= struck
+
+
 def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> None:
     """The program finds out that a crop holds one digit."""
     (row,) = reader.read(dropped(tmp_path, a_png=png(field("7"))), None)

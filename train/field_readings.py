@@ -12,6 +12,7 @@ from train.fields import GAPS, plain
 from train.lines import Lines, line_of, pool
 from train.recipes import every_twelfth
 from train.shipped import FLOOR, Tried, draw, made_of
+from watcher.line import is_struck
 from watcher.looks import look
 from watcher.model import FIELDS, SERVES, digit_reader, line_reader
 from watcher.reading import score_of
@@ -118,11 +119,15 @@ def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tr
     for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper in strange hands", FLOOR, worn)):
         best = [read(plane) for plane in lines.planes]
         # As in the watcher: what is read as one digit or none is for the digit network.
-        judged = [(one, value) for one, value in zip(best, lines.values, strict=True) if len(one.value) > 1]
-        scores = np.array([score_of(one) for one, _ in judged], np.float64)
-        right = np.array([one.value == value for one, value in judged], np.bool_)
+        judged = [
+            (one, value, is_struck(as_image(plane)))
+            for one, value, plane in zip(best, lines.values, lines.planes, strict=True)
+            if len(one.value) > 1
+        ]
+        scores = np.array([score_of(one) for one, _, _ in judged], np.float64)
+        right = np.array([one.value == value for one, value, _ in judged], np.bool_)
+        barred = np.array([struck for _, _, struck in judged], np.bool_)
         # Each image is in many of these: so many of them could be written with none in two.
-        writings = int(len(images) / np.mean([len(value) for _, value in judged]))
-        barred = np.zeros(len(judged), np.bool_)
+        writings = int(len(images) / np.mean([len(value) for _, value, _ in judged]))
         tried.append(Tried(f"{len(judged):,} {what} of {name}", floor, scores, right, barred, writings))
     return tried

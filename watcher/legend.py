@@ -42,6 +42,7 @@ REASONS: Final = {
     "low_confidence": "not sure enough",
     "not_promised": "max_error cannot be promised",
     "not_digits": "may not be a digit",
+    "struck_out": "may be struck out",
     "audit": "taken at random for a check",
     "clipped": "runs over the edge",
     "wrong_length": "wrong number of digits",
@@ -57,6 +58,7 @@ REASONS: Final = {
 IN_A_WORD: Final = {  # on a tile, of those that neither the status nor how sure a value is tells
     "not_promised": "max_error",
     "not_digits": "no digit?",
+    "struck_out": "struck?",
     "audit": "audit",
     "clipped": "edge",
     "wrong_length": "length",

@@ -42,6 +42,8 @@ SHADED, BRIGHTER = 0.5, 3.0  # of the paper's brightness: where a shadow lies; s
 SKEW = 0.05  # slope from which on a line is set straight
 STEEPEST = 0.3
 INKED = 0.45  # of the ink's level: where a digit's box has its edge
+MIDDLE = slice(10, 23)  # rows of the input: the middle of the writing
+STRUCK = 0.6  # of the writing's width: a line through its middle that is as long strikes it out
 REACH = 0.6  # of the height: a digit is no broader to each side of its middle
 
 
@@ -94,6 +96,19 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
             left_, top, right_, bottom = x0, (HEIGHT - BODY) // 2, max(x1, x0 + 1), (HEIGHT + BODY) // 2
         found.append(line.place(float(left_), float(top), float(right_), float(bottom)))
     return found
+
+
+def is_struck(image: NDArray[np.float32]) -> bool:
+    """Whether a level line runs through the middle of the writing of an input: the lines of a form are not there."""
+    ink = (image > INKED).astype(np.uint8)
+    columns = np.flatnonzero(ink.any(axis=0))
+    width = int(np.ptp(columns)) + 1 if columns.size else 0
+    run = int(min(1.5 * HEIGHT, 0.75 * width))
+    if run < HEIGHT / 2:
+        return False
+    slack = cv2.dilate(ink, np.ones((3, 1), np.uint8))  # for what is a little skew
+    lines = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, run), np.uint8)))[MIDDLE]
+    return bool(np.count_nonzero(lines.any(axis=0)) > STRUCK * width)
 
 
 def normalise_line(page: Page) -> Line | None:

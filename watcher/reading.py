@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from watcher.decoding import Candidate, spots, substitutions
 from watcher.fields import steer
-from watcher.line import boxes
+from watcher.line import boxes, is_struck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +143,8 @@ def read_field(
     confidence = calibration.probability(score)
     stands = spots(steps, best.value)
     places = boxes(line, [(spot.first / len(steps), (spot.last + 1) / len(steps)) for spot in stands])
-    why = why or ("not_digits" if _may_be_slashes(best.value, places) else "")
+    if not why and len(best.value) > 1:
+        why = "struck_out" if is_struck(line.image) else "not_digits" if _may_be_slashes(best.value, places) else ""
     accepted = not why and confidence >= threshold
     digits = [_digit(value, spot, box) for value, spot, box in zip(best.value, stands, places, strict=True)]
     return Reading(
