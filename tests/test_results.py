@@ -365,7 +365,6 @@ def test_schema_key() -> None:
         "file",
         "page",
         "status",
-        "sha256",
     }
 
 
