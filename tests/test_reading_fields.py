@@ -129,6 +129,37 @@ def test_a_number_that_was_struck_out(reader: Reader, tmp_path: Path, value: str
     assert (row.reading.status == "review") >= struck
 
 
+def comb(cells: int, tilt: float = 0.0) -> NDArray[np.uint8]:
+    """A crop of printed cells side by side."""
+    page = paper(60 + 70 * cells, 130)
+    walls = [[(30, 25), (30 + 70 * cells, 25)], [(30, 105), (30 + 70 * cells, 105)]]
+    walls += [[(30 + 70 * cell, 25), (30 + 70 * cell, 105)] for cell in range(cells + 1)]
+    turn = cv2.getRotationMatrix2D((page.shape[1] / 2, 65), tilt, 1)
+    for wall in walls:
+        ends = np.round(cv2.transform(np.array([wall], np.float32), turn)[0]).astype(int).tolist()
+        cv2.line(page, ends[0], ends[1], 70, 3, cv2.LINE_AA)
+    return page
+
+
+@pytest.mark.parametrize("tilt", [0.0, -2.5, 3.0])
+@pytest.mark.parametrize("cells", [3, 6, 9])
+def test_cells_that_nobody_wrote_in(reader: Reader, tmp_path: Path, cells: int, tilt: float) -> None:
+    """An unused comb is blank, for whatever cells it has and however it lies."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(comb(cells, tilt))), None)
+    assert (row.reading.status, row.reading.value) == ("blank", "")
+
+
+@pytest.mark.parametrize("ink", [40, 150, 215])
+@pytest.mark.parametrize("cell", [0, 2, 5])
+def test_one_digit_in_cells_is_no_blank(reader: Reader, tmp_path: Path, cell: int, ink: int) -> None:
+    """However faint beside the walls, and wherever it stands: what is written there is never passed over."""
+    page = comb(6)
+    points = np.array([(44 + 70 * cell + 44 * x, 38 + 54 * y) for x, y in STROKES["7"]])
+    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, ink, 4, cv2.LINE_AA, 4)
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert row.reading.status in {"accepted", "review"}
+
+
 def test_a_number_of_one_digit_is_a_digit(reader: Reader, tmp_path: Path) -> None:
     """The program finds out that a crop holds one digit."""
     (row,) = reader.read(dropped(tmp_path, a_png=png(field("7"))), None)

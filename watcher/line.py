@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from watcher.lines import cells
 from watcher.plane import components, middle, odd, one_plane, polarity, resized, window
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ WIDEST = 1024  # pixels of width at most, there
 STROKE = 0.3  # of the height: what is broader is paper, shadow or a bar
 DARKEST = 160  # pixels at most that tell the ink's level: a share of a wide page may be more than is written on it
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
+NOISE = 6.0  # times as far above the usual as a tenth of the paper lies below: that is no grain
 SHARE = 0.38  # of the ink's level: where a stroke begins
 LINE = 1.3  # of the height: what is straight for so long is ruled
 RUNG = 0.4  # of the height: upright strokes as long, from one ruled line to the next, part the cells of a comb
@@ -117,17 +119,16 @@ def normalise_line(page: Page) -> Line | None:
     part = window(page)
     if part is not None:
         return _within(page, part)
-    scale = min(SEARCH / height, WIDEST / width)
-    small = resized(page, max(8, round(width * scale)), max(8, round(height * scale)))
-    grey = _grey(small)
-    sign = polarity(grey, odd(1, grey.shape[0]))
-    ink = _ink(grey, sign, grey.shape[0])
-    found = _extent(ink)
+    ink, sign = _search(page)
+    mask = _mask(ink)
+    if _are_bare(ink, mask):
+        return None
+    found = _extent(mask)
     if found is None:
-        part = _closer(ink, width, height)
+        part = _closer(mask, width, height)
         return None if part is None else _within(page, part)
     (x0, y0, x1, y1), slope = found
-    fx, fy = width / small.shape[1], height / small.shape[0]
+    fx, fy = width / mask.shape[1], height / mask.shape[0]
     slope *= fy / fx
     tall = (y1 - y0) * fy
     side, above = ASIDE * tall, tall * (HEIGHT / BODY - 1) / 2
@@ -137,6 +138,37 @@ def normalise_line(page: Page) -> Line | None:
     return Line(_levelled(_cut(page, box, slope, sign)), box, slope)
 
 
+def has_only_cells(page: Page) -> bool:
+    """Whether nothing stands on `page` but printed cells that nobody wrote in."""
+    ink, _ = _search(page)
+    return _are_bare(ink, _mask(ink))
+
+
+def _search(page: Page) -> tuple[Plane, int]:
+    """The ink of a page, at SEARCH pixels of height, and whether it is the dark or the bright."""
+    height, width = page.shape[:2]
+    scale = min(SEARCH / height, WIDEST / width)
+    grey = _grey(resized(page, max(8, round(width * scale)), max(8, round(height * scale))))
+    sign = polarity(grey, odd(1, grey.shape[0]))
+    return _ink(grey, sign, grey.shape[0]), sign
+
+
+def _mask(ink: Plane) -> Mask:
+    rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
+    high = float(np.partition(ink, rank, axis=None)[rank])
+    return (ink > (SHARE * high if high >= MIN_CONTRAST else np.inf)).astype(np.uint8)
+
+
+def _are_bare(ink: Plane, mask: Mask) -> bool:
+    """Whether there are printed cells and nothing else, not even writing much fainter than their walls."""
+    inside = cells(mask)
+    if inside is None or not inside.any():
+        return False
+    some = np.sort(ink[inside > 0])
+    low, usual, darkest = (float(some[int(share * (some.size - 1))]) for share in (0.1, 0.5, 0.998))
+    return darkest - usual < max(MIN_CONTRAST, NOISE * (usual - low))
+
+
 def _within(page: Page, part: Box) -> Line | None:
     """The line of writing on a part of the page."""
     left, top, width, height = part
@@ -144,15 +176,14 @@ def _within(page: Page, part: Box) -> Line | None:
     return line and replace(line, box=(line.box[0] + left, line.box[1] + top, *line.box[2:]))
 
 
-def _closer(ink: Plane, width: int, height: int) -> Box | None:
+def _closer(mask: Mask, width: int, height: int) -> Box | None:
     """The part of the page for a closer look, where what is written is too low to be found on all of it; else None."""
-    high = _level(ink)
-    _, stats, _ = components((ink > SHARE * high).astype(np.uint8))
+    _, stats, _ = components(mask)
     tops, bottoms = stats[:, 1], stats[:, 1] + stats[:, 3]
-    real = stats[(stats[:, 3] >= LEAST * ink.shape[0]) & (tops > 0) & (bottoms < ink.shape[0])]
-    if high < MIN_CONTRAST or not len(real):
+    real = stats[(stats[:, 3] >= LEAST * mask.shape[0]) & (tops > 0) & (bottoms < mask.shape[0])]
+    if not len(real):
         return None
-    fx, fy = width / ink.shape[1], height / ink.shape[0]
+    fx, fy = width / mask.shape[1], height / mask.shape[0]
     margin = float(real[:, 3].max()) * fy
     left, top = (max(0, int(low - margin)) for low in (real[:, 0].min() * fx, real[:, 1].min() * fy))
     right = min(width, round((real[:, 0] + real[:, 2]).max() * fx + margin))
@@ -212,19 +243,9 @@ def _levelled(ink: Plane) -> NDArray[np.float32]:
     return np.asarray(np.clip(ink / level, 0, 1.25) / 1.25, np.float32)
 
 
-def _level(ink: Plane) -> float:
-    """How much ink the darkest pixels hold."""
-    rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
-    return float(np.partition(ink, rank, axis=None)[rank])
-
-
-def _extent(ink: Plane) -> tuple[tuple[int, int, int, int], float] | None:
+def _extent(mask: Mask) -> tuple[tuple[int, int, int, int], float] | None:
     """Left, top, right and bottom of the writing, once it is straight, and the slope it has now."""
-    height, width = ink.shape
-    high = _level(ink)
-    if high < MIN_CONTRAST:
-        return None
-    mask = (ink > SHARE * high).astype(np.uint8)
+    height, width = mask.shape
     clean = _without_lines(mask)
     labels, stats, _ = components(clean)
     keep = _strokes(stats, height)

@@ -31,6 +31,9 @@ SMALLEST_BOX = 0.15  # of WORK, its shorter side
 HELD = 0.4  # of a ring's shorter side: what stands in it is larger
 GAP = 5  # pixels: a ring may be open so far
 ROOM = 0.45  # of a ring's box: so much is inside it
+SPECKS = 0.08  # of the height of a row of cells: what is smaller beside them is dirt
+SQUARE = 0.9  # of the least box around it: so much fills a rectangle, and an oval does not
+WALL = 5  # pixels: how far the edge of a cell's wall is blurred, to both sides
 SPAN = 0.85  # of the crop's side: a line so long runs from edge to edge
 _REACH = odd(LINE_WIDTH)
 _SLACK = np.ones((odd(LINE_SLACK), 1), np.uint8)
@@ -325,6 +328,35 @@ def _ringed(strokes: Strokes) -> Mask:
         if any(inside[part == j].all() for j in np.flatnonzero(held)):
             rings[y : y + h, x : x + w] |= (part == i).astype(np.uint8)
     return rings
+
+
+def cells(mask: Mask) -> Mask | None:
+    """The insides of the printed cells on a mask, where nothing else is on it: an unused comb or row of boxes; or None.
+
+    What each of them encloses is rectangular, however askew it lies, and so are they together.
+    """
+    height = mask.shape[0]
+    outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parents: list[int] = np.reshape(tree, (-1, 4))[:, 3].tolist() if outlines else []
+    rooms = [outline for outline, parent in zip(outlines, parents, strict=True) if parent >= 0]
+    walls = [outline for outline, parent in zip(outlines, parents, strict=True) if parent < 0]
+    walls = [outline for outline in walls if max(cv2.boundingRect(outline)[2:]) > SPECKS * height]
+    room = [cv2.contourArea(outline) for outline in rooms]
+    rooms = [outline for outline, area in zip(rooms, room, strict=True) if area > 0.5 * max(room)]
+    if len(rooms) < 2 or sum(room) < 0.5 * sum(map(cv2.contourArea, walls)):
+        return None
+    _, top, _, tall = np.array([cv2.boundingRect(outline) for outline in rooms]).T
+    is_row = np.ptp(top + tall / 2) < 0.5 * tall.max() and tall.min() > height / 4
+    if not (is_row and all(_is_rectangle(outline) for outline in [*rooms, *walls])):
+        return None
+    inside = np.asarray(cv2.drawContours(np.zeros_like(mask), rooms, -1, 1, cv2.FILLED), np.uint8)
+    walls_and_blur = np.asarray(cv2.dilate(mask, np.ones((WALL, WALL), np.uint8)), np.uint8)
+    return inside & (1 - walls_and_blur)
+
+
+def _is_rectangle(outline: cv2.typing.MatLike) -> bool:
+    _, (width, height), _ = cv2.minAreaRect(outline)
+    return cv2.contourArea(outline) > SQUARE * width * height
 
 
 def _upper(ours: Mask) -> Mask:

@@ -23,7 +23,7 @@ from watcher import model
 from watcher.decode import decode
 from watcher.errors import naming
 from watcher.fields import rule_for
-from watcher.line import normalise_line
+from watcher.line import has_only_cells, normalise_line
 from watcher.looks import look
 from watcher.normalise import normalise
 from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_none, of_two, read_digit, read_field
@@ -178,6 +178,8 @@ class Reader:
             sheet.line = normalise_line(page)
         if sheet.line is None:
             sheet.field = blank()
+            if has_only_cells(page):  # of their walls the digit network would make something
+                sheet.reading = sheet.field
             return
         with sheet.timed("read"):
             least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it
