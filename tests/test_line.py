@@ -124,6 +124,15 @@ def test_a_digit_is_found_on_the_page() -> None:
             assert box[3] == pytest.approx(60, abs=14)
 
 
+def test_digits_at_one_place_each_have_a_box() -> None:
+    """Whatever steps are told, at the very end of a line and all the same too, each has a box on the page."""
+    found = normalise_line(drawn())
+    assert found is not None
+    places = boxes(found, [(0.99, 1.0), (0.99, 1.0), (1.0, 1.0), (1.0, 1.0)])
+    assert all(width > 0 and height > 0 for _, _, width, height in places)
+    assert len(places) == 4
+
+
 def test_nothing_written_is_no_line() -> None:
     """Blank paper, noise and a lone ruled line hold no writing."""
     rng = np.random.default_rng(0)

@@ -85,7 +85,9 @@ def boxes(line: Line, steps: Sequence[tuple[float, float]]) -> list[Box]:
     cuts.append(min(float(width), middles[-1] + REACH * HEIGHT) if middles else width)
     found = []
     for centre, left, right in zip(middles, cuts, cuts[1:], strict=False):
-        x0, x1 = int(max(left, centre - REACH * HEIGHT)), int(np.ceil(min(right, centre + REACH * HEIGHT)))
+        # Never nothing at all, of which OpenCV dies: digits may be told at one place.
+        x0 = min(int(max(left, centre - REACH * HEIGHT)), width - 1)
+        x1 = max(int(np.ceil(min(right, centre + REACH * HEIGHT))), x0 + 1)
         _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(ink[:, x0:x1]).astype(np.uint8))
         near = np.abs(stats[1:, 0] + stats[1:, 2] / 2 + x0 - centre) < 0.35 * BODY
         real = stats[1:, cv2.CC_STAT_HEIGHT] >= 0.3 * BODY
