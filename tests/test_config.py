@@ -238,6 +238,7 @@ def test_unknown_key(tmp_path: Path, text: str, expected: str) -> None:
         ("inbox: 5", "inbox is 5: should be the path of a folder"),
         ("outbox:", "outbox is empty: should be the path of a folder"),
         ("model: [a]", "model is ['a']: should be the path of a folder"),
+        ("metrics: 5", "metrics is 5: should be the path of a file"),
         ("batch: 5", "batch is 5: should hold keys of its own: size, wait"),
         ("accept:", "accept is empty: should hold keys of its own: max_error"),
         ("limits: [1]", "limits is [1]: should hold keys of its own: bytes, pixels, seconds, memory"),
