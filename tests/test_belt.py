@@ -82,6 +82,24 @@ def test_what_is_decided_and_hindered_is_told_once_it_is_delivered(tmp_path: Pat
         assert sum(moving.service.state.rows.values()) == 1
 
 
+def test_what_is_forgotten_is_neither_kept_nor_told(tmp_path: Path) -> None:
+    """Of a batch whose claim was taken away no stage is left; where another watcher delivers it, that is not ours."""
+    with belt(tmp_path) as (moving, claims):
+        first = claims.undecided()[0]
+        moving.put(first)
+        until((moving.outbox.staging / first.id / "thumbnails" / "0.png.png").is_file, "it to be read")
+        first.open.rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError):
+            moving.clear()
+        assert (moving.outbox.staging / first.id).exists()
+        moving.forget(first.id)
+        assert not (moving.outbox.staging / first.id).exists()
+        (tmp_path / "away").rename(first.done)
+        moving.finish(first)
+        assert claims.decided() == []
+        assert moving.service.state.deliveries == 0
+
+
 def test_where_one_is_hindered_all_that_are_read_come_again(tmp_path: Path) -> None:
     """What went wrong is raised by the next `put`; nothing of it is delivered, and the claims can be put on again."""
     with belt(tmp_path) as (moving, claims):

@@ -164,6 +164,25 @@ def test_several_scans_of_one_writing_say_less_of_others() -> None:
     assert calibration(Trial("crops", 48_000, 0.0, ((2.0, 48_000, 30),))).caveat(0.001) == ""
 
 
+def test_scans_of_a_writing_that_do_not_divide() -> None:
+    """A part of a writing counts as a wrong one among the wrong, and as none among those that reach a score."""
+    scans = Trial("scans", 1000, 0.0, ((4.0, 405, 1), (2.0, 705, 7), (1.0, 990, 60)), 300)
+    assert scans.beyond(4.0) == bound(1, 121)  # 0.3 and 121.5
+    assert scans.beyond(2.0) == scans.beyond(3.0) == bound(3, 211)  # 2.1 and 211.5; between two, what reaches the lower
+
+
+def test_two_trials_of_several_scans() -> None:
+    """What other writings are promised is counted from where all trials accept, and the worst of it is told."""
+    first = Trial("first", 40_000, 0.0, ((5.0, 30_000, 0), (2.0, 38_000, 4)), 4000)
+    second = Trial("second", 50_000, 0.0, ((5.0, 40_000, 0), (2.0, 44_000, 1), (1.0, 48_000, 30)), 5000)
+    assert (first.start(0.001), second.start(0.001)) == (2.0, 1.0)
+    assert calibration(first, second).caveat(0.001) == (
+        f"accept.max_error 0.001 is promised on first and second; only {bound(1, 3800):.2%} for the writing of other "
+        "people; what keeps to this is accepted; for more, label crops of your own and run 'digitdrop-train "
+        "calibrate', or raise accept.max_error"
+    )
+
+
 # What is missing
 
 
@@ -331,6 +350,9 @@ def test_an_entry_of_a_card_is_read() -> None:
         {"trials": [TRIAL | {"size": 8}]},
         {"trials": [TRIAL | {"floor": -0.1}]},
         {"trials": [TRIAL | {"floor": math.nan}]},
+        {"trials": [TRIAL | {"floor": 1.0}]},
+        {"trials": [TRIAL | {"writings": -1}]},
+        {"trials": [TRIAL | {"writings": 11}]},
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:

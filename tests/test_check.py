@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ROOT, Folder
+from test_mounts import mount
 
 from watcher.__main__ import main
 from watcher.check import CHECKS, IN_FOLDERS, Advice, check_all
@@ -100,6 +101,15 @@ def test_a_folder_that_is_missing(folder: Folder) -> None:
     assert done.returncode == 78
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("NOT FIT")]
     assert line.endswith(f"outbox: {folder.outbox} is not a folder; make it, or set outbox: in the configuration")
+
+
+def test_the_worst_is_the_exit_code(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where several things are not fit, that which systemd must not start again for is told, whatever comes after."""
+    several = settings.model_copy(update={"model": Path("/nowhere"), "metrics": Path("/nowhere/x.prom")})
+    assert check_all(several, "config.yaml") == 78
+    unfit = [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("NOT FIT")]
+    assert unfit == ["model:", "metrics:"]
+    assert check_all(several.model_copy(update={"model": settings.model}), "config.yaml") == 1
 
 
 @as_root
@@ -209,6 +219,14 @@ def test_settings_that_will_not_do(settings: Settings, change: dict[str, Any], t
         pytest.skip("this machine has the memory")
     with pytest.raises(DigitdropError, match=words):
         LOOK[thing](changed)
+
+
+def test_events_where_there_are_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inbox on the network is told of by its kind; file events that are asked for there are not fit."""
+    mount(monkeypatch, ("/", "ext4"), (settings.inbox, "nfs4"))
+    assert LOOK["watch"](settings).startswith("the inbox is on the network (nfs4), whence no events come: a scan every")
+    with pytest.raises(DigitdropError, match="watch: events, but on nfs4 others' files come without events"):
+        LOOK["watch"](settings.model_copy(update={"watch": "events"}))
 
 
 def test_a_missing_system_library(folder: Folder) -> None:

@@ -167,6 +167,24 @@ def test_a_lock_file_that_has_just_gone(tmp_path: Path, monkeypatch: pytest.Monk
         batch.open.rmdir()
 
 
+def test_a_lock_file_that_was_taken_for_a_dead_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock file that another watcher cleans up before it is locked is made again: a lock on what is gone is none."""
+    real = fcntl.flock
+    gone: list[str] = []
+
+    def flock(lock: int, operation: int) -> None:
+        if not gone:
+            gone.append(os.readlink(f"/proc/self/fd/{lock}"))
+            os.unlink(gone[0])
+        real(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Claims(tmp_path) as claims:
+        assert gone
+        assert os.path.samestat(os.fstat(claims.lock), os.stat(tmp_path / WORK / f"{claims.id}.lock"))
+        assert os.listdir(tmp_path / WORK) == [f"{claims.id}.lock"]
+
+
 def test_nothing_is_left_of_a_watcher_that_was_stopped(tmp_path: Path) -> None:
     """A watcher that ends with all delivered leaves no file behind; one with open claims leaves its lock file."""
     with Claims(tmp_path):

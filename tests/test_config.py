@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,14 @@ def test_frozen(tmp_path: Path) -> None:
 def test_relative_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative folders are relative to the configuration file, wherever the program was started."""
     (tmp_path / "etc").mkdir()
-    path = given(tmp_path / "etc", "inbox: scans/in\noutbox: ../out\nmodel: nets\n")
+    path = given(tmp_path / "etc", "inbox: scans/in\noutbox: ../out\nmodel: nets\nmetrics: x.prom\n")
     monkeypatch.chdir(tmp_path)
     for name in (path, path.relative_to(tmp_path)):
         settings = load(name)
         assert settings.inbox == tmp_path / "etc/scans/in"
         assert settings.outbox.resolve() == tmp_path / "out"
         assert settings.model == tmp_path / "etc/nets"
+        assert settings.metrics == tmp_path / "etc/x.prom"
         assert settings.inbox.is_absolute()
 
 
@@ -236,6 +238,7 @@ def test_unknown_key(tmp_path: Path, text: str, expected: str) -> None:
         ("inbox: 5", "inbox is 5: should be the path of a folder"),
         ("outbox:", "outbox is empty: should be the path of a folder"),
         ("model: [a]", "model is ['a']: should be the path of a folder"),
+        ("metrics: 5", "metrics is 5: should be the path of a file"),
         ("batch: 5", "batch is 5: should hold keys of its own: size, wait"),
         ("accept:", "accept is empty: should hold keys of its own: max_error"),
         ("limits: [1]", "limits is [1]: should hold keys of its own: bytes, pixels, seconds, memory"),
@@ -259,6 +262,7 @@ def test_wrong_type(tmp_path: Path, text: str, expected: str) -> None:
         ("workers: -1", "workers", "-1", "greater than or equal to 0"),
         ("workers: 1000", "workers", "1000", "less than or equal to 256"),
         ("batch: {size: 0}", "batch.size", "0", "greater than or equal to 1"),
+        ("batch: {size: 10001}", "batch.size", "10001", "less than or equal to 10000"),
         ("batch: {wait: -0.1}", "batch.wait", "-0.1", "greater than or equal to 0"),
         ("watch: never", "watch", "'never'", "'auto', 'events' or 'scan'"),
         ("originals: remove", "originals", "'remove'", "'keep' or 'delete'"),
@@ -266,6 +270,11 @@ def test_wrong_type(tmp_path: Path, text: str, expected: str) -> None:
         ("accept: {max_error: 0}", "accept.max_error", "0", "greater than 0"),
         ("accept: {max_error: 1}", "accept.max_error", "1", "less than or equal to 0.5"),
         ("accept: {max_error: .nan}", "accept.max_error", "nan", "less than or equal to 0.5"),
+        ("audit: -0.1", "audit", "-0.1", "greater than or equal to 0"),
+        ("audit: 2", "audit", "2", "less than or equal to 1"),
+        ("keep_days: 0", "keep_days", "0", "greater than 0"),
+        ("keep_days: -1", "keep_days", "-1", "greater than 0"),
+        ("keep_days: 40000", "keep_days", "40000", "less than or equal to 36500"),
         ("limits: {bytes: 0}", "limits.bytes", "0", "greater than or equal to 1"),
         ("limits: {pixels: -5}", "limits.pixels", "-5", "greater than or equal to 1"),
         ("limits: {seconds: 0}", "limits.seconds", "0", "greater than 0"),
@@ -390,7 +399,15 @@ def test_folder_instead_of_a_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """What the system has against it is told with its name."""
+    path = tmp_path / ("x" * 300)
+    with pytest.raises(ConfigError, match="cannot be read: File name too long") as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
 def test_worker_count(tmp_path: Path) -> None:
-    """Workers are as many as set; 0 means one for each processor."""
+    """Workers are as many as set; 0 means one for each processor that this process may use."""
     assert worker_count(load(given(tmp_path, "workers: 3\n"))) == 3
-    assert worker_count(load(given(tmp_path, "workers: 0\n"))) >= 1
+    assert worker_count(load(given(tmp_path, "workers: 0\n"))) == len(os.sched_getaffinity(0))

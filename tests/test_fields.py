@@ -37,6 +37,7 @@ def likely(**values: float) -> list[Candidate]:
         ({"range": [0, 6]}, "6", "7"),
         ({"range": [100, 250]}, "100", "99"),
         ({"date": "%d%m%Y"}, "29022024", "29022023"),
+        ({"date": "%d%m%Y"}, "01112026", "1112026"),  # a date without its first zero
         ({"date": "%d%m%y"}, "311299", "310299"),
         ({"date": "%d%m"}, "2902", "3002"),
         ({"date": "%m%d%H"}, "022907", "023007"),
@@ -61,6 +62,7 @@ def test_a_rule_tells_what_fits(what: dict[str, object], fits: str, breaks: str)
         ("*_zip.*", "a_zip.d/b.png", False),
         ("marks/**", "marks/a.png", True),
         ("marks/**", "marks/a/b.png", True),
+        ("marks/**", "marks/a\nb.png", True),
         ("marks/**", "other/marks/a.png", False),
         ("**/marks/*", "other/marks/a.png", True),
         ("**/marks/*", "marks/a.png", True),
@@ -108,6 +110,13 @@ def test_a_rule_does_not_make_values_up() -> None:
     assert (best.value, why) == ("7", "rule:it")
 
 
+@pytest.mark.parametrize(("share", "value"), [(0.011, "12"), (0.009, "123")])
+def test_how_unlikely_a_value_may_be_that_fits(share: float, value: str) -> None:
+    """What fits is taken where it is at least a hundredth as likely as the likeliest."""
+    best, why, _ = steer(likely(_123=0.5, _12=0.5 * share), rule(length=2))
+    assert (best.value, why) == (value, "rule:it" if value == "12" else "wrong_length")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -117,10 +126,13 @@ def test_a_rule_does_not_make_values_up() -> None:
         ("[{name: a, files: '*', length: true}]", "fields[0].length is True: should be"),
         ("[{name: a, files: '*', pattern: '('}]", "fields[0].pattern is '(': should be a regular expression"),
         ("[{name: a, files: '*', range: [5, 1]}]", "fields[0].range is [5, 1]: should be [least, most]"),
+        ("[{name: a, files: '*', range: [-1, 5]}]", "fields[0].range is [-1, 5]: should be [least, most], neither"),
         ("[{name: a, files: '*', date: '%B'}]", "fields[0].date is '%B': should be a date of digits alone"),
         ("[{name: a, files: '*', check: lun}]", "fields[0].check is 'lun': should be a module of python-stdnum"),
         ("[{name: a, files: '*', check: os.path}]", "fields[0].check is 'os.path': should be a module"),
         ("[{name: a}]", "fields[0].files is missing; an entry of its list holds name, files, length"),
+        ("[{name: a, files: ''}]", "fields[0].files is '': string should have at least 1 character"),
+        ("[{name: 5, files: '*'}]", "fields[0].name is 5: input should be a valid string"),
         ("[{name: 'a b', files: '*'}]", "fields[0].name is 'a b': "),
         ("3", "fields is 3: should be a list"),
         ("[3]", "fields[0] is 3: should hold keys of its own: name, files, length"),

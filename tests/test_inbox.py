@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from PIL import Image
 
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
-from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
+from watcher.inbox import CHANGED, INCOMPLETE, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
 from watcher.mounts import kind_of
 from watcher.settle import Signature
 from watcher.watch import Watch
@@ -215,16 +217,19 @@ def test_a_cut_photo_gets_its_time(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_not_the_scans_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk throws while a file is looked at is passed on."""
+    """What the disk throws while a file is looked at is passed on; that this one cannot be read is held against it."""
+    number = errno.ESTALE
 
-    def stale(_fd: int, _count: int, _offset: int) -> bytes:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    def pread(_fd: int, _count: int, _offset: int) -> bytes:
+        raise OSError(number, os.strerror(number))
 
     path = tmp_path / "a.tif"
     path.write_bytes(paper("TIFF", 255))
-    monkeypatch.setattr(os, "pread", stale)
+    monkeypatch.setattr(os, "pread", pread)
     with pytest.raises(OSError, match="Stale"):
         ready(path, signature(path), patient=False)
+    number = errno.EIO
+    assert ready(path, signature(path), patient=False) == "cannot be read from the disk"
 
 
 def test_a_changed_file_settles_again(tmp_path: Path) -> None:
@@ -233,10 +238,59 @@ def test_a_changed_file_settles_again(tmp_path: Path) -> None:
     path.write_bytes(crop())
     before = signature(path)
     path.write_bytes(crop(1) + b"more")
-    assert ready(path, before, patient=False) == "changed"
+    assert ready(path, before, patient=False) == CHANGED
     path.unlink()
     path.symlink_to("/etc/passwd")
     assert ready(path, before, patient=False)
+
+
+def test_a_pipe_in_a_files_place(tmp_path: Path) -> None:
+    """What became a pipe in the last moment is not waited for, though nobody ever writes to it."""
+    path = tmp_path / "a.png"
+    path.write_bytes(crop())
+    before = signature(path)
+    path.unlink()
+    os.mkfifo(path)
+    rescue = threading.Timer(PATIENCE, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)))
+    rescue.start()
+    assert ready(path, before, patient=False) == CHANGED
+    assert rescue.is_alive(), "it was waited for"
+    rescue.cancel()
+
+
+OPENED_MEANWHILE = """
+import fcntl, os, sys
+from watcher.inbox import written_by_others
+real = fcntl.fcntl
+def lease(fd, operation, argument=0):
+    result = real(fd, operation, argument)
+    if (operation, argument) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):
+        try:
+            os.open(sys.argv[1], os.O_WRONLY | os.O_NONBLOCK)
+        except BlockingIOError:
+            print("has to wait")
+    return result
+fcntl.fcntl = lease
+print(written_by_others(os.open(sys.argv[1], os.O_RDONLY)))
+"""
+
+
+def test_a_writer_that_comes_while_it_is_looked_at(tmp_path: Path) -> None:
+    """The signal that the system sends for a writer who opens the file at that moment does not end the watcher."""
+    (tmp_path / "a.png").write_bytes(crop())
+    command = [sys.executable, "-c", OPENED_MEANWHILE, str(tmp_path / "a.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "has to wait\nFalse\n"), done.stderr
+
+
+def test_a_path_that_a_delivery_has_no_room_for(settings: Settings, inbox: Inbox) -> None:
+    """A path that still fits in a claim, but not with a delivery's folders before it, is left where it is, and told."""
+    name = "/".join(["d" * 200] * 16) + "/a.png"
+    (settings.inbox / name).parent.mkdir(parents=True)
+    (settings.inbox / name).write_bytes(crop())
+    (settings.inbox / "b.png").write_bytes(crop())
+    assert taken(inbox) == ["b.png"]
+    assert inbox.held == {name: "its path is too long"}
 
 
 def test_no_permission(tmp_path: Path) -> None:

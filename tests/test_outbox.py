@@ -15,13 +15,14 @@ from watcher import claims
 from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.errors import ConfigError
+from watcher.mounts import mount_of
 from watcher.outbox import STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from watcher.claims import Batch
@@ -85,17 +86,31 @@ def test_a_batch_in_a_few_words(case: Case) -> None:
     assert summary([first, second, replace(second, page=2)]) == "2 scans, 3 pages: 2 review, 1 failed"
 
 
-def test_originals_are_copied_where_they_cannot_be_linked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between file systems the originals are copied, with the same bytes."""
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_originals_are_copied_where_they_cannot_be_linked(
+    case: Case, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Between file systems, and on one that gives no links, the originals are copied, with the same bytes."""
 
     def link(*_: object) -> None:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
     outbox = Outbox(case.settings)
     outbox.stage(case.batch)
     outbox.deliver(case.batch, case.rows(), "model")
     assert (case.settings.outbox / case.batch.id / "scans/sub/a.png").read_bytes() == crop()
+
+
+def test_an_original_with_another_name_is_copied(case: Case) -> None:
+    """A file that its user has elsewhere too is not shared with them: what they write there reaches no delivery."""
+    os.link(case.batch.open / "sub/a.png", case.settings.inbox / "archived")
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    outbox.deliver(case.batch, case.rows(), "model")
+    delivery = case.settings.outbox / case.batch.id
+    assert not os.path.samefile(delivery / "scans/sub/a.png", case.settings.inbox / "archived")
+    assert (delivery / "scans/sub/a.png").stat().st_nlink == 1
 
 
 def test_a_scan_that_changes_is_not_delivered(case: Case) -> None:
@@ -131,6 +146,33 @@ def test_a_stage_is_wiped(case: Case) -> None:
     outbox = Outbox(case.settings)
     (outbox.stage(case.batch) / "thumbnails").mkdir()
     assert os.listdir(outbox.stage(case.batch)) == []
+
+
+def test_a_stage_that_is_made_again_and_again_keeps_one_file_open(case: Case) -> None:
+    """A batch may be tried for days."""
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    held = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        outbox.stage(case.batch)
+    assert len(os.listdir("/proc/self/fd")) == held
+
+
+def test_a_stage_that_another_one_makes_anew_in_the_last_moment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that is wiped while it is made durable is not decided either."""
+    outbox, other = Outbox(case.settings), Outbox(case.settings)
+    real: Callable[[int], int] = claims.syncfs
+
+    def syncfs(fd: int) -> int:
+        other.stage(case.batch)
+        return real(fd)
+
+    monkeypatch.setattr(claims, "syncfs", syncfs)
+    monkeypatch.setattr(claims, "COMMIT_AS_ONE", {mount_of(case.settings.outbox).kind})
+    outbox.stage(case.batch)
+    with pytest.raises(FileNotFoundError, match="was replaced while it was filled"):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert case.batch.open.exists()
 
 
 def test_a_stage_that_another_one_made_anew(case: Case) -> None:

@@ -278,9 +278,18 @@ def test_bad_page_of_a_tiff(reader: Reader, tmp_path: Path) -> None:
 
 def test_large_pages_are_not_hoarded(tmp_path: Path) -> None:
     """Pages that together exceed the limit are finished as they come, and the rows stay in order."""
-    reader = reader_with(limits=Limits(pixels=14_000))
+    reader = reader_with(limits=Limits(pixels=14_000))  # those of one page, and not of two
+    together: list[int] = []
+    predict = reader.predict
+
+    def counted(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        together.append(len(images))
+        return predict(images)
+
+    reader.predict = counted
     jobs = dropped(tmp_path, **{f"{i}_png": png(digit(value)) for i, value in enumerate("7213217")})
     assert "".join(row.reading.value for row in reader.read(jobs, None)) == "7213217"
+    assert max(together) == 2
 
 
 def test_told_which_is_in_hand(reader: Reader, tmp_path: Path) -> None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from test_decoding import steps_of
 
 from watcher.calibration import Calibration, log_odds
-from watcher.reading import ALTERNATIVES, Reading, audited, blank, failed, rank, read_digit
+from watcher.decoding import candidates
+from watcher.fields import Rule
+from watcher.line import Line
+from watcher.reading import ALTERNATIVES, Reading, audited, blank, failed, rank, read_digit, read_field
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DIGITS = tuple("0123456789")
 BOX = (3, 5, 20, 30)
@@ -123,6 +132,48 @@ def test_as_many_probabilities_as_classes() -> None:
         read_digit([0.5, 0.5], DIGITS, BOX, AS_IT_IS, 0.5)
 
 
+# Fields
+
+LINE = Line(np.zeros((32, 160), np.float32), (0, 0, 160, 32), 0.0)
+
+
+def either(*places: str) -> NDArray[np.float32]:
+    """Steps that say one of two digits at each place, the first a little likelier."""
+    return steps_of(*[said for place in places for said in ({place[0]: 0.55, place[1]: 0.44}, {})])
+
+
+def checked(*places: str, threshold: float = 0.5, **what: object) -> Reading:
+    """What is read of such a line under a rule."""
+    steps = either(*places)
+    rule = Rule.model_validate({"name": "it", "files": "*"} | what)
+    return read_field(steps, candidates(steps), LINE, AS_IT_IS, threshold, rule=rule)
+
+
+def test_a_check_digit_finds_what_was_dropped_long_ago() -> None:
+    """Where none of the values that were followed up passes, the likeliest is taken that other digits make of them."""
+    places = "13", "56", "70", "24", "98"
+    luhn = Rule.model_validate({"name": "it", "files": "*", "check": "luhn"})
+    assert all(luhn.broken(one.value) for one in candidates(either(*places)))
+    reading = checked(*places, check="luhn")
+    assert (reading.value, reading.reason, reading.alternative) == ("36749", "rule:it", "15729")
+    assert (reading.status, reading.score) == ("review", None)
+
+
+def test_what_no_digit_in_another_ones_place_puts_right() -> None:
+    """A value of the wrong length, and one that nothing likely enough comes near, stay, with what is wrong of them."""
+    short = checked("13", "56", length=3)
+    assert (short.value, short.reason, short.alternative) == ("15", "wrong_length", "16")
+    alone = checked("13", "56", range=[90, 99])
+    assert (alone.value, alone.reason, alone.alternative) == ("15", "rule:it", "16")
+
+
+def test_the_threshold_itself_is_accepted_of_a_field() -> None:
+    """A score on the threshold is accepted, the least under it is not."""
+    start = checked("13", "56").confidence
+    assert checked("13", "56", threshold=start).status == "accepted"
+    assert checked("13", "56", threshold=math.nextafter(start, 1)).status == "review"
+
+
 def test_blank() -> None:
     """A page with nothing on it has neither value nor reason."""
     assert blank() == Reading("blank", value="", confidence=0.0, digits=(), reason="", alternative="")
@@ -143,6 +194,9 @@ def test_an_audit_takes_its_share_and_always_the_same() -> None:
     assert set(chosen) <= {name for name in names if audited(reading, name, 1, 0.1).reason == "audit"}
     marked = audited(reading, chosen[0], 1, 0.05)
     assert (marked.value, marked.confidence, marked.digits) == (reading.value, reading.confidence, reading.digits)
+    assert marked.score == reading.score  # it may be calibrated with
+    pages = [{audited(reading, name, page, 0.5).status for page in (1, 2)} for name in names[:40]]
+    assert {"accepted", "review"} in pages  # each page is drawn for itself
 
 
 def test_an_audit_of_none_or_all() -> None:

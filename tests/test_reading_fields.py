@@ -271,6 +271,7 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
     """Which of two readings holds depends on how sure they are and on the shape of the page."""
     reading = of_two(digit, field, shape)
     assert (reading.value, reading.status) == (value, status)
+    assert (reading.score is None) == (status == "review")  # or a calibration would count it as accepted
 
 
 def test_no_calibration_changes_what_is_counted(tmp_path: Path) -> None:

@@ -210,14 +210,31 @@ def test_csv_cells() -> None:
 
 
 def test_nothing_to_say_is_empty() -> None:
-    """A blank or failed row has no value and no confidence, and one that was not decoded no size."""
-    empty, broken = parsed(
-        to_csv([row(reading=blank()), row(reading=failed("truncated"), width=0, height=0)], DELIVERY)
+    """A row without a value has no confidence, and one that was not decoded no size and no picture."""
+    unread = Reading("review", reason="not_digits", kind="field")
+    empty, broken, nothing = parsed(
+        to_csv(
+            [
+                row(reading=blank()),
+                row(reading=failed("truncated"), width=0, height=0, thumbnail=""),
+                row(reading=unread),
+            ],
+            DELIVERY,
+        )
     )
-    for line in (empty, broken):
+    for line in (empty, broken, nothing):
         assert (line["value"], line["confidence"], line["digit_confidences"], line["alternative"]) == ("", "", "", "")
     assert (empty["width"], empty["reason"]) == ("140", "")
     assert (broken["width"], broken["height"], broken["reason"]) == ("", "", "truncated")
+    assert (empty["thumbnail"], broken["thumbnail"]) == ("thumbnails/a.png.png", "")
+    assert nothing["reason"] == "not_digits"
+
+
+def test_nothing_is_certain() -> None:
+    """However sure a value and its digits are, no confidence is written as 1."""
+    sure = Reading("accepted", "7", 0.99999999, (Digit("7", 1.0, (0, 0, 9, 9)),))
+    (line,) = parsed(to_csv([row(reading=sure)], DELIVERY))
+    assert (line["confidence"], line["digit_confidences"]) == ("0.9999", "0.9999")
 
 
 def test_line_ends() -> None:

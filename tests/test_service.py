@@ -24,11 +24,16 @@ from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.formats import tiff_pages
 from watcher.inbox import Inbox
-from watcher.service import Service
+from watcher.metrics import Metrics
+from watcher.reading import Reading, failed
+from watcher.results import Row
+from watcher.service import EVERY, QUIET, Service
+from watcher.status import State
 from watcher.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not here")
 
@@ -184,6 +189,21 @@ def test_a_full_disk_is_told_once(folder: Folder, caplog: pytest.LogCaptureFixtu
         assert told() == 2
 
 
+def test_a_state_that_does_not_change_is_told_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is not written for nothing, but often enough to show that the watcher lives."""
+    real, ahead = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead)
+    settings = Settings(inbox=folder.inbox, outbox=folder.outbox)
+    service = Service(settings)
+    with Watch(folder.inbox, "scan") as watch, Claims(folder.inbox) as claims:
+        service.begin("model", Inbox(settings, claims, watch, lambda: True))
+        service.tell(None)
+        claims.report.unlink()
+        for ahead, written in ((EVERY + 1, False), (QUIET + 1, True)):  # noqa: B007 - by the clock
+            service.beat()
+            assert claims.report.exists() is written
+
+
 def test_another_watcher_on_the_inbox(folder: Folder) -> None:
     """A watcher that starts on an inbox where one works says so; that is allowed, but may be a mistake."""
     first = folder.start()
@@ -269,9 +289,8 @@ def test_the_log_in_the_journal(folder: Folder) -> None:
                 assert not [line for line in lines if line.startswith("<")]
 
 
-@needs_promtool
 def test_the_metrics(folder: Folder) -> None:
-    """The metrics file is whole at any time, counts what was delivered, and Prometheus has nothing to say of it."""
+    """The metrics file is whole at any time, can be read by others, and counts what was delivered."""
     path = folder.root / "x.prom"
     folder.configure(metrics=str(path), patience=0)
     before = os.umask(0o007)  # the service's, and node_exporter is in no group of ours
@@ -307,7 +326,21 @@ def test_the_metrics(folder: Folder) -> None:
     }
     assert path.stat().st_mode & 0o777 == 0o644
     assert folder.stop(process) == 0
-    done = subprocess.run(["promtool", "check", "metrics"], input=found, capture_output=True, text=True, check=False)
+
+
+@needs_promtool
+def test_prometheus_takes_the_metrics(tmp_path: Path) -> None:
+    """It has nothing to say of them."""
+    metrics = Metrics(tmp_path / "x.prom")
+    rows = [
+        Row("a.png", 1, Reading("accepted", "7", 0.99), milliseconds={"decode": 0.3}),
+        Row("b.png", 1, failed("unsupported")),
+    ]
+    metrics.delivered(rows, [0.3, 400.0], {"read": 0.2, "deliver": 0.1})
+    metrics.troubles.inc()
+    metrics.write(State(model="model", held={"incomplete": 2}, degraded=["a full disk"]), 1.8e9)
+    text = (tmp_path / "x.prom").read_text()
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

@@ -118,6 +118,18 @@ def test_oldest() -> None:
     assert settling.oldest(8.0) == 4.0
 
 
+def test_the_oldest_is_taken() -> None:
+    """Once a file is taken, the age and the time to wait that are told are those of the files that are left."""
+    settling = Settling(2.0)
+    settling.observe({"a": A}, 0.0)
+    settling.observe({"a": A, "b": A}, 1.0)
+    assert (settling.oldest(1.0), settling.due(1.0)) == (1.0, 1.0)
+    settling.forget("a")
+    assert (settling.oldest(2.0), settling.due(2.0)) == (1.0, 1.0)
+    settling.forget("b")
+    assert (settling.oldest(2.0), settling.due(2.0)) == (0.0, None)
+
+
 def test_what_is_gone_is_forgotten() -> None:
     """Only what the last scan saw is remembered, so that memory does not grow over months."""
     settling = Settling(2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -50,7 +51,16 @@ def test_blamed_for_the_second_time() -> None:
     (suspects,) = _split([job], Broken(0, fault))
     assert [suspects] == [[replace(job, suspect=True)]]
     assert _split(suspects, Broken(IDLE, fault)) == [suspects]
-    assert _split(suspects, Broken(SEVERAL, fault)) == [[replace(job, suspect=True, fault=fault)]]
+    ((blamed,),) = _split(suspects, Broken(SEVERAL, fault))
+    assert blamed == replace(job, suspect=True, fault=fault)
+
+
+def test_a_scan_that_breaks_workers_though_it_is_only_hashed() -> None:
+    """It cannot be the scan: where nothing is decoded any more, the environment is at fault, and it is not for ever."""
+    blamed = Job("/in/a.png", "a.png", suspect=True, fault=Fault("crashed_decoder"))
+    with pytest.raises(OSError, match="cannot be hashed: the worker ended with SIGKILL") as caught:
+        _split([blamed], Broken(0, Fault("crashed_decoder", "the worker ended with SIGKILL")))
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, "/in/a.png")
 
 
 def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def _explain(problem: object) -> str:
     if problem["type"] == "tuple_type":
         return f"{key} is {value}: should be a list"
     if problem["type"] == "path_type":
-        return f"{key} is {value}: should be the path of a folder"
+        return f"{key} is {value}: should be the path of a {'file' if key == 'metrics' else 'folder'}"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     return f"{key} is {value}: {message[0].lower()}{message[1:]}"
 

@@ -2,6 +2,7 @@
 
 Python imports this at its start where its folder is in PYTHONPATH; the watcher's own code is left as it is.
 FAULT="kill before rename .done" kills the watcher at the first such call whose arguments hold the last word;
+FAULT="kill before sync .staging/" at the first fsync, or syncfs, of what has that word in its path;
 FAULT="refuse :" has the outbox refuse names that hold a colon, as VFAT and NTFS do;
 FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT; "decoder patient" does so
 where only processor time counts;
@@ -10,13 +11,17 @@ FAULT="events" ends the threads that bring file events, on SIGUSR1.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 words = os.environ.get("FAULT", "").split()
 is_worker = "watcher.worker" in sys.orig_argv
@@ -24,19 +29,37 @@ is_watcher = "watcher" in sys.orig_argv and "run" in sys.orig_argv
 
 if words[:1] == ["kill"] and is_watcher:
     _, moment, operation, match = [*words, ""][:4]
-    real = getattr(os, operation)
 
-    def fatal(*arguments: Any, **more: Any) -> Any:
-        """The operation, and the end."""
-        meant = match in " ".join(map(str, arguments))
-        if meant and moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **more)
-        if meant:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+    def fatal(real: Callable[..., Any], told: Callable[..., object] = str) -> Callable[..., Any]:
+        """An operation, and the end; `told` says what an argument stands for."""
 
-    setattr(os, operation, fatal)
+        def wrapped(*arguments: Any, **more: Any) -> Any:
+            meant = match in " ".join(str(told(argument)) for argument in arguments)
+            if meant and moment == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = real(*arguments, **more)
+            if meant:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    def path_of(fd: int) -> str:
+        """What a file descriptor is open on."""
+        return os.readlink(f"/proc/self/fd/{fd}")
+
+    if operation == "sync":
+        real_function = ctypes.CDLL.__getattr__
+
+        def function(library: ctypes.CDLL, name: str) -> Any:
+            """A function of a C library."""
+            found = real_function(library, name)
+            return fatal(found, path_of) if name == "syncfs" else found
+
+        type.__setattr__(ctypes.CDLL, "__getattr__", function)
+        vars(os)["fsync"] = fatal(os.fsync, path_of)
+    else:
+        vars(os)[operation] = fatal(getattr(os, operation))
 
 if words[:1] == ["refuse"] and (is_watcher or is_worker):
 

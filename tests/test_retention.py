@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -14,7 +15,7 @@ from conftest import Folder, crop
 from watcher.claims import STAMP
 from watcher.config import Settings
 from watcher.outbox import check_folders
-from watcher.retention import Retention
+from watcher.retention import EVERY, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,55 @@ def test_what_is_not_ours_stays(folder: Folder) -> None:
         assert (folder.outbox / name / "scans").is_dir(), name
     (fresh,) = [path for path in folder.deliveries() if (path / "results.csv").exists()]
     assert (fresh / "scans" / "seven.png").is_file()
+
+
+OLD = [f"20190101T000000Z-000001-{letter}bcd" for letter in "ab"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """An outbox whose deliveries are kept for a day, with two that are older."""
+    settings = Settings(inbox=tmp_path / "inbox", outbox=tmp_path / "outbox", keep_days=1.0)
+    settings.inbox.mkdir()
+    for name in OLD:
+        (settings.outbox / name / "scans").mkdir(parents=True)
+    check_folders(settings)
+    return settings
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOENT, 0), (errno.EACCES, 1)], ids=["gone", "closed"])
+def test_one_that_cannot_be_removed_hinders_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, told: int
+) -> None:
+    """What somebody else took away is passed over in silence, what may not be removed with a warning."""
+    real: Callable[[str, Path], None] = os.rename
+
+    def rename(source: str, target: Path) -> None:
+        if OLD[0] in source:
+            raise OSError(number, os.strerror(number), source)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    Retention(settings).turn(once=True)
+    assert [(settings.outbox / name / "scans").exists() for name in OLD] == [True, False]
+    path = settings.outbox / OLD[0] / "scans"
+    assert caplog.messages == [f"{path}: cannot be removed, though it is old: Permission denied"] * told
+
+
+def test_it_looks_again_after_an_hour(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What becomes old while a watcher runs is removed by and by, and not looked for at each turn."""
+    real, ahead = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead)
+    retention = Retention(settings)
+    retention.turn()
+    again = settings.outbox / OLD[0] / "scans"
+    assert not again.exists()
+    again.mkdir()
+    retention.turn()
+    assert again.exists()
+    ahead = EVERY + 1
+    retention.turn()
+    assert not again.exists()
 
 
 class Killed(BaseException):

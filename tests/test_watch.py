@@ -1,0 +1,48 @@
+"""What wakes the loop, and where no events are to be had."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from test_mounts import mount
+
+from watcher.watch import Watch, on_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_more_events_than_anybody_reads(tmp_path: Path) -> None:
+    """However often it is woken before it looks, nobody is held up, and the loop is woken once they are read."""
+    with Watch(tmp_path, "scan") as watch:
+        assert not watch.wait(0)
+        for _ in range(os.pathconf(tmp_path, "PC_PIPE_BUF") * 20):  # a pipe holds 16 such
+            watch.wake()
+        assert watch.wait(0)
+        while watch.wait(0):
+            pass
+        watch.wake()
+        assert watch.wait(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        ("ext4", False),
+        ("overlay", False),
+        ("nfs4", True),
+        ("cifs", True),
+        ("9p", True),
+        ("fuse.sshfs", True),
+        ("fuseblk", False),  # a disk of another system's
+    ],
+)
+def test_a_folder_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, network: bool) -> None:
+    """There others' files come without events, so that `auto` does not count on any; `events` does all the same."""
+    mount(monkeypatch, ("/", "ext4"), (tmp_path, kind))
+    assert on_network(tmp_path) is network
+    for mode, events in (("auto", not network), ("events", True), ("scan", False)):
+        with Watch(tmp_path, mode) as watch:
+            assert watch.events is events
