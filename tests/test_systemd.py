@@ -70,6 +70,7 @@ class Machine(Folder):
         until(lambda: self.run("systemctl", "is-active", "basic.target").stdout == "active\n", "systemd to boot")
         self.view = Path(f"/proc/{self.pid}/root")
         self.root = self.view / DATA[1:]
+        self.keeps = True
         self.inbox, self.outbox = self.root / "inbox", self.root / "outbox"
         self.config = self.view / "etc/digitdrop/config.yaml"
         self.expect_nothing()

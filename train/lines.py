@@ -46,7 +46,7 @@ SOURCES = (
     "styles.py",
     "writer.py",
 )
-SERVING = ("line.py", "plane.py")
+SERVING = ("line.py", "lines.py", "plane.py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ def window(page: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     White boxes on a dark form are cut with some of the form around: beside that all their paper would be ink.
     """
     height, width = page.shape[:2]
+    if height * width < (WORK / 2) ** 2:  # so small a page is hardly larger than a thick digit's corners are round
+        return None
     some = _brightness(np.asarray(cv2.resize(page, (SAMPLES, SAMPLES), interpolation=cv2.INTER_NEAREST), np.uint8))
     edges = np.concatenate([some[0], some[-1], some[:, 0], some[:, -1]])
     # Seldom does so much of a page differ from its rim, and a quick look tells: writing is less.
