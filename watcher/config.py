@@ -159,7 +159,8 @@ def _explain(problem: object) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        sections = [name for name in Settings.model_fields if problem["loc"][-1] in _inner_keys(name)]
+        inner = {name: section for name, section in Settings() if isinstance(section, BaseModel)}
+        sections = [name for name, section in inner.items() if problem["loc"][-1] in type(section).model_fields]
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         if sections:
             hint = f"it belongs under {sections[0]}:"
@@ -175,11 +176,6 @@ def _explain(problem: object) -> str:
         return f"{key} is {value}: should be the path of a {'file' if key == 'metrics' else 'folder'}"
     message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     return f"{key} is {value}: {message[0].lower()}{message[1:]}"
-
-
-def _inner_keys(name: str) -> list[str]:
-    inner = Settings.model_fields[name].annotation
-    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
 
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:

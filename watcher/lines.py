@@ -308,9 +308,11 @@ def _ringed(strokes: Strokes) -> Mask:
     labels, stats, _ = strokes
     height, width = labels.shape
     rings = np.zeros((height, width), np.uint8)
+    if len(stats) < 3:  # nothing can stand in the only thing there is
+        return rings
     first, last = stats[:, :2], stats[:, :2] + stats[:, 2:4]
     for i, (x, y, w, h, _) in enumerate(stats.tolist()[1:], start=1):
-        is_large = len(stats) > 2 and min(w, h) > 2 * SMALLEST_BOX * WORK
+        is_large = min(w, h) > 2 * SMALLEST_BOX * WORK
         if not (is_large and x < width / 2 < x + w and y < height / 2 < y + h):
             continue
         held = ((first > (x, y)) & (last < (x + w, y + h))).all(axis=1) & (stats[:, 2:4].max(axis=1) > HELD * min(w, h))
