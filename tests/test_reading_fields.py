@@ -254,6 +254,7 @@ def found(value: str, confidence: float, kind: str = "field", *boxes: Box) -> Re
         (found("7", 0.99, "digit", RIGHT), found("17", 0.9, "field", CUT, RIGHT), (100, 110), "17", "review"),
         (found("7", 0.99, "digit", (30, 10, 20, 80)), found("171", 0.01), (100, 110), "7", "review"),
         (found("1", 0.85, "digit", LEFT), found("11", 0.63, "field", (2, 10, 9, 80), LEFT), (140, 90), "1", "review"),
+        (found("2", 0.05, "digit"), found("423", 0.4), (100, 90), "423", "review"),  # hardly one, and perhaps several
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),

@@ -47,7 +47,7 @@ def field_network() -> keras.Model:
 
 
 def _member(inputs: Any) -> Any:
-    """Seven 3×3 convolutions, then two along the line that see about three digits (455,334 parameters)."""
+    """Seven 3×3 convolutions, then two along the line that see about three digits (455,592 parameters)."""
     x = inputs
     for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (64, (2, 1)), (96, None)):
         x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)

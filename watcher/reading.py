@@ -186,9 +186,10 @@ def of_two(digit: Reading, field: Reading, shape: tuple[int, ...], *, has_one: b
 def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading:
     """Take the digit, perhaps for review, or the field.
 
-    What stands beside a digit in a tight crop may look like more digits, so there a field has to be the surer one; and
-    where it stays a digit against a likely field, it is for review. On a wide page it is the other way round: the digit
-    network may have seen one of several, or what is left of boxes, so that a digit has to be one to both.
+    What stands beside a digit in a tight crop may look like more digits, so there a field has to be likely where the
+    digit is not; and where neither is clear, the likelier of the two is for review. On a wide page it is the other way
+    round: the digit network may have seen one of several, or what is left of boxes, so that a digit has to be one to
+    both.
     """
     height, width = shape[:2]
     if width >= WIDE * height:
@@ -207,7 +208,8 @@ def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading
         return field
     if field.likely < LIKELY and not apart:
         return digit
-    return _for_review(digit, field.value)
+    likelier, other = (field, digit) if field.likely > digit.likely else (digit, field)
+    return _for_review(likelier, other.value)
 
 
 def of_none(field: Reading | None) -> Reading:
