@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
+SHARED = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
 PATIENCE = 120.0  # seconds until a test gives up waiting, on a busy machine
 LONGEST = "test_systemd.py", "test_extra.py", "test_scenarios.py"
 
@@ -239,6 +241,16 @@ class Folder:
 def read_csv(data: bytes) -> list[dict[str, str]]:
     """The rows of a results.csv."""
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder that no disk is waited for, where there is such: for tests that make and remove thousands."""
+    if not os.access(SHARED, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="digitdrop-", dir=SHARED) as name:
+        yield Path(name)
 
 
 @pytest.fixture

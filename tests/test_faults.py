@@ -51,22 +51,22 @@ class Faulty(World):
     ids=["kill", "ENOSPC", "EIO", "EROFS for a while", "ENOSPC for a while"],
 )
 @pytest.mark.usefixtures("file_by_file")
-def test_each_operation_fails(tmp_path: Path, failure: int | None, lasting: int, downstream: bool) -> None:
+def test_each_operation_fails(memory: Path, failure: int | None, lasting: int, downstream: bool) -> None:
     """Whichever operation fails, and however: each scan is delivered exactly once in the end."""
-    each_fails(tmp_path, failure, lasting, downstream, least=200 if failure == errno.EIO else 80)
+    each_fails(memory, failure, lasting, downstream, least=200 if failure == errno.EIO else 80)
 
 
 @pytest.mark.parametrize("downstream", [False, True], ids=["left", "taken at once"])
 @pytest.mark.parametrize("failure", [None, errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
-def test_each_operation_fails_with_one_commit(tmp_path: Path, failure: int | None, downstream: bool) -> None:
+def test_each_operation_fails_with_one_commit(memory: Path, failure: int | None, downstream: bool) -> None:
     """The same on a file system that is made durable as a whole: there are fewer operations."""
-    each_fails(tmp_path, failure, 1, downstream, least=150 if failure == errno.EIO else 60)
+    each_fails(memory, failure, 1, downstream, least=150 if failure == errno.EIO else 60)
 
 
 @pytest.mark.parametrize("failure", [None, errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
-def test_each_operation_fails_while_the_next_batch_is_read(tmp_path: Path, failure: int | None) -> None:
+def test_each_operation_fails_while_the_next_batch_is_read(memory: Path, failure: int | None) -> None:
     """The same as the daemon does it, with a delivery on its way while the next batch is claimed and read."""
-    each_fails(tmp_path, failure, 1, True, least=150 if failure == errno.EIO else 60, courier=True)
+    each_fails(memory, failure, 1, True, least=150 if failure == errno.EIO else 60, courier=True)
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def each_fails(
-    tmp_path: Path, failure: int | None, lasting: int, downstream: bool, *, least: int, courier: bool = False
+    memory: Path, failure: int | None, lasting: int, downstream: bool, *, least: int, courier: bool = False
 ) -> None:
     """Let one operation after the other fail, of which there have to be so many."""
     for number in itertools.count(1):
-        world = Faulty(tmp_path / str(number), number, lasting, failure, downstream, courier=courier)
+        world = Faulty(memory / str(number), number, lasting, failure, downstream, courier=courier)
         world.prepare()
         try:
             world.run()
@@ -88,7 +88,7 @@ def each_fails(
             world.dead, world.fails = False, range(0)
             world.run()
         world.check()
-        shutil.rmtree(tmp_path / str(number))
+        shutil.rmtree(memory / str(number))
         if world.count < number:
             break
     assert number > least, "the harness has to meet the operations of whole batches"
