@@ -33,12 +33,21 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 SHARED = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
 PATIENCE = 120.0  # seconds until a test gives up waiting, on a busy machine
-LONGEST = "test_systemd.py", "test_extra.py", "test_scenarios.py"
+LONGEST = (
+    "test_systemd.py",
+    "test_scenarios.py",
+    "test_extra.py",
+    "test_train.py",
+    "test_faults.py",
+    "test_workers.py",
+    "test_field_training.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no processor is left waiting for another at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def until(condition: Callable[[], T], what: str) -> T:
