@@ -27,7 +27,7 @@ from watcher.workers import SHEET_LIMIT, Workers, _split
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES, MEMORY = 2_200, 720_000_000  # the tiles of the pages alone are two fifths of it, and packed too
+PAGES, MEMORY = 1_450, 720_000_000  # the tiles of the pages alone are two fifths of it, and packed too
 FAILED, ACCEPTED = (0x1E, 0x2F, 0xC2), (0x6C, 0x7A, 0x00)  # blue, green, red
 
 
@@ -75,11 +75,12 @@ def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.
 
 def test_rows_that_are_too_much_to_send(tmp_path: Path) -> None:
     """A scan of so many pages that its rows cannot be sent ends as a failed row, and stops nobody else."""
-    pages = [Image.fromarray(np.full((40, 120), 255, np.uint8))] * PAGES
+    pages = [Image.fromarray(np.full((20, 80), 255, np.uint8))] * PAGES
     pages[0].save(tmp_path / "many.tif", save_all=True, append_images=pages[1:])
     (tmp_path / "a.png").write_bytes(crop())
     jobs = [Job(str(tmp_path / name), name) for name in ("a.png", "many.tif")]
-    with Workers(Settings(model=ROOT / "model", workers=1, limits=Limits(memory=MEMORY))) as workers:
+    settings = Settings(model=ROOT / "model", workers=1, limits=Limits(memory=MEMORY), thumbnails="none")
+    with Workers(settings) as workers:
         rows = workers.read(jobs, tmp_path / "pictures")
     assert [(row.name, row.reading.status, row.reading.reason) for row in rows[1:]] == [
         ("many.tif", "failed", "too_large")
