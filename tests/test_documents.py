@@ -53,14 +53,21 @@ def table(page: str) -> list[str]:
     ]
 
 
-@pytest.fixture
-def delivered(folder: Folder) -> Folder:
-    """Two deliveries: a scan that is accepted and one that failed, then another scan."""
-    folder.configure(patience=0)
+@pytest.fixture(scope="module")
+def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An outbox with two deliveries: a scan that is accepted and one that failed, then another scan."""
+    folder = Folder(tmp_path_factory.mktemp("delivered"), patience=0)
     for names in (("00.png", "broken.png"), ("a,b.png",)):
         for name in names:
             folder.drop(name, crop() if name != "broken.png" else b"text")
         assert folder.command("run", "--once").returncode == 0
+    return folder.outbox
+
+
+@pytest.fixture
+def delivered(folder: Folder, deliveries: Path) -> Folder:
+    """A folder of its own with those two, and an archive beside them."""
+    shutil.copytree(deliveries, folder.outbox, dirs_exist_ok=True)
     (folder.root / "archive").mkdir()
     return folder
 
