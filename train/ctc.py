@@ -178,10 +178,11 @@ def train(
         return batch_of(lines, indices, np.random.default_rng([seed, epoch, number]))
 
     shapes = ((None, HEIGHT, None, 1), (None,), (None, None), (None,))
+    parts = [tf.TensorSpec(shape, tf.int32 if number else tf.float32) for number, shape in enumerate(shapes)]
 
     def shaped(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        parts = tf.numpy_function(load, [step], (tf.float32, tf.int32, tf.int32, tf.int32))
-        return tuple(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True))
+        loaded = tf.numpy_function(load, [step], [part.dtype for part in parts])
+        return tuple(tf.ensure_shape(one, part.shape) for one, part in zip(loaded, parts, strict=True))
 
     def learn(inputs: tf.Tensor, steps: tf.Tensor, digits: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -190,7 +191,7 @@ def train(
         rule.apply(tf.clip_by_global_norm(gradients, 5.0)[0], network.trainable_variables)
         return loss
 
-    step = tf.function(learn, reduce_retracing=True)
+    step = tf.function(learn, input_signature=parts[:-1])  # traced once, for lines of any width
     history, losses, began = [], [], time.monotonic()
     for (epoch, _, _), (inputs, steps, digits, _) in zip(
         plan, tf.data.Dataset.range(len(plan)).map(shaped).prefetch(8), strict=True
