@@ -154,7 +154,7 @@ def rows(root: Path) -> list[str]:
 def unfinished(root: Path) -> int:
     """Scans and claims that are still there."""
     return len(list((root / "inbox").glob("*.png"))) + sum(
-        path.suffix in {".open", ".done"} for path in (root / "inbox" / ".work").glob("*")
+        path.suffix.startswith((".open", ".done")) for path in (root / "inbox" / ".work").glob("*")
     )
 
 

@@ -218,7 +218,11 @@ class Folder:
     def work(self) -> list[str]:
         """What is claimed and not yet cleaned up."""
         work = self.inbox / ".work"
-        return [name for name in os.listdir(work) if name.endswith((".open", ".done"))] if work.is_dir() else []
+        return (
+            [name for name in os.listdir(work) if os.path.splitext(name)[1].startswith((".open", ".done"))]
+            if work.is_dir()
+            else []
+        )
 
     def check(self) -> None:
         """The oracle, once things have gone quiet.
@@ -235,8 +239,7 @@ class Folder:
         assert found == wanted, f"missing {wanted - found}, too many {found - wanted}"
         left = scan(self.inbox).scans
         assert not left, f"still in the inbox: {list(left)}"
-        staged = self.outbox / ".staging"
-        assert not staged.exists() or not os.listdir(staged)
+        assert not stages(self.outbox)
         for delivery in self.deliveries():
             assert (delivery / "results.csv").read_bytes() == self._seen[delivery.name]
             failed = {row["file"] for row in self._rows[delivery.name] if row["status"] == "failed"}
@@ -245,6 +248,12 @@ class Folder:
                 if row["file"] in failed or self.keeps:
                     assert hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
             assert self.keeps or not (delivery / "scans").exists()
+
+
+def stages(outbox: Path) -> list[str]:
+    """What is staged in an outbox: all that is there beside its mark."""
+    staging = outbox / ".staging"
+    return [name for name in os.listdir(staging) if not name.startswith("mark-")] if staging.exists() else []
 
 
 def read_csv(data: bytes) -> list[dict[str, str]]:

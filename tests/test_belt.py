@@ -76,7 +76,7 @@ def test_what_is_decided_and_hindered_is_told_once_it_is_delivered(tmp_path: Pat
         assert claims.decided() == [first]
         assert moving.service.state.deliveries == 0
         obstacle.rmdir()
-        moving.finish(first)
+        moving.finish(claims.decided()[0])
         assert claims.decided() == []
         assert (moving.service.state.deliveries, moving.service.state.scans) == (1, 1)
         assert sum(moving.service.state.rows.values()) == 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import crop, read_csv
+from conftest import crop, read_csv, stages
 
 from watcher import claims
 from watcher.claims import Claims
@@ -32,11 +33,25 @@ class Case:
     """A claimed batch of two scans and the outbox that it goes to."""
 
     def __init__(self, settings: Settings, claims: Claims) -> None:
-        self.settings = settings
+        self.settings, self.claims = settings, claims
         self.batch: Batch = claims.new()
         for name, data in (("sub/a.png", crop()), ("b.png", b"text")):
             (self.batch.open / name).parent.mkdir(exist_ok=True)
             (self.batch.open / name).write_bytes(data)
+
+    def left(self) -> list[str]:
+        """The endings of its claims, without the marks."""
+        return [path.suffix.partition("-")[0] for path in self.batch.work.glob(f"{self.batch.id}.*")]
+
+    def decided(self, outbox: Outbox) -> Batch:
+        """The batch after something stood in the way of its publication."""
+        obstacle = self.settings.outbox / self.batch.id / "in the way"
+        obstacle.mkdir(parents=True)
+        outbox.stage(self.batch)
+        with pytest.raises(OSError, match="not empty"):
+            outbox.deliver(self.batch, self.rows(), "model")
+        shutil.rmtree(obstacle.parent)
+        return self.claims.decided()[0]
 
     def rows(self) -> list[Row]:
         """One scan read, one failed."""
@@ -74,8 +89,8 @@ def test_a_delivery_holds_what_it_should(case: Case, originals: str, kept: list[
     delivery = settings.outbox / case.batch.id
     assert files(delivery) == sorted(["datapackage.json", "failed/b.png", "results.csv", "results.json", *kept])
     assert [row["file"] for row in read_csv((delivery / "results.csv").read_bytes())] == ["b.png", "sub/a.png"]
-    assert not case.batch.done.exists()
-    assert os.listdir(outbox.staging) == []
+    assert case.left() == []
+    assert stages(settings.outbox) == []
 
 
 def test_a_batch_in_a_few_words(case: Case) -> None:
@@ -217,7 +232,7 @@ def test_a_decided_delivery_is_never_abandoned(case: Case) -> None:
     (case.settings.outbox / case.batch.id / "in the way").touch()
     with pytest.raises(OSError, match="not empty"):
         outbox.deliver(case.batch, case.rows(), "model")
-    assert case.batch.done.exists()
+    assert case.left() == [".done"]
     outbox.abandon(case.batch.id)
     assert (stage / "results.csv").exists()
 
@@ -275,6 +290,40 @@ def test_an_outbox_that_is_gone(case: Case, what: str, words: str) -> None:
     (case.settings.outbox.with_name("unmounted")).rename(case.settings.outbox / what)
     outbox.finish(case.batch)
     assert (case.settings.outbox / case.batch.id).is_dir()
+
+
+@pytest.mark.parametrize("how", ["made again", "replaced"])
+def test_an_outbox_that_was_made_again(case: Case, how: str) -> None:
+    """What was decided for one outbox is not taken for published in another at its place, whatever was delivered there.
+
+    It is published when its own comes back, as a copy too, or read again where a person says so.
+    """
+    outbox, root = Outbox(case.settings), case.settings.outbox
+    decided = case.decided(outbox)
+    root.rename(root.with_name("old"))
+    root.mkdir()
+    check_folders(case.settings)
+    if how == "replaced":
+        with Claims(case.settings.inbox) as others:
+            other = Case(case.settings, others)
+            outbox.stage(other.batch)
+            outbox.deliver(other.batch, other.rows(), "model")
+    with pytest.raises(FileNotFoundError, match=f"{decided.id} in it; bring it back, or, .*, rename {decided.done} to"):
+        outbox.finish(decided)
+    assert decided.done.exists()
+    shutil.rmtree(root)
+    shutil.copytree(root.with_name("old"), root)
+    outbox.finish(decided)
+    assert files(root / decided.id)
+    assert case.left() == []
+
+
+def test_published_and_then_killed(case: Case) -> None:
+    """Of a delivery that was published, and taken away, before its claim went, the next watcher drops the claim."""
+    decided = case.decided(Outbox(case.settings))
+    (case.settings.outbox / STAGING / decided.id).rename(case.settings.outbox.with_name("taken"))
+    Outbox(case.settings).finish(decided)
+    assert case.left() == []
 
 
 @pytest.mark.parametrize("key", ["inbox", "outbox"])

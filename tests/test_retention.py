@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Folder, crop
+from conftest import Folder, crop, stages
 
 from watcher.claims import STAMP
 from watcher.config import Settings
@@ -48,7 +48,7 @@ def test_only_when_asked(folder: Folder) -> None:
         assert set(os.listdir(old)) == left, keep_days
     assert {path.name: path.read_bytes() for path in old.iterdir() if path.is_file()} == before
     assert (old / "failed" / "broken.tif").read_bytes() == b"text"
-    assert not os.listdir(folder.outbox / ".staging")
+    assert not stages(folder.outbox)
 
 
 def test_what_is_not_ours_stays(folder: Folder) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import crop, read_csv
+from conftest import crop, read_csv, stages
 
 from watcher import claims as claims_module
 from watcher import inbox as inbox_module
@@ -146,7 +146,7 @@ class World:
                     try:
                         check_folders(self.settings)
                         outbox = Outbox(self.settings)
-                        claims = Claims(self.settings.inbox, outbox.place)
+                        claims = Claims(self.settings.inbox, outbox.place, outbox.holds)
                         claims.ensure()
                         break
                     except (ConfigError, OSError):
@@ -195,7 +195,7 @@ class World:
         """Whether all is delivered and cleaned up."""
         with self.reality():
             work = self.settings.inbox / ".work"
-            busy = work.exists() and any(path.suffix in {".open", ".done"} for path in work.iterdir())
+            busy = work.exists() and any(path.suffix.startswith((".open", ".done")) for path in work.iterdir())
             return not busy and len(self.rows()) >= len(self.dropped)
 
     def rows(self) -> list[dict[str, str]]:
@@ -221,7 +221,7 @@ class World:
             assert (delivery / "results.json").read_bytes().endswith(b"}\n")
             assert (delivery / "datapackage.json").read_bytes().endswith(b"}\n")
         assert sorted(found) == sorted(self.dropped.items()), f"{sorted(found)} for {sorted(self.dropped.items())}"
-        assert stages_may_stay or not os.listdir(self.settings.outbox / ".staging")
+        assert stages_may_stay or not stages(self.settings.outbox)
         left = [name for name in os.listdir(self.settings.inbox / ".work") if not name.endswith(".lock")]
         assert not left
         assert not [name for name in os.listdir(self.settings.inbox) if name not in {".work", "sub"}]

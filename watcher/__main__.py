@@ -81,7 +81,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         outbox = Outbox(settings, courier.moves)
         stop = _stop_on_signals(watch)
         with (
-            Claims(settings.inbox, outbox.place) as claims,
+            Claims(settings.inbox, outbox.place, outbox.holds) as claims,
             Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
         ):
             inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes)

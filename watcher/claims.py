@@ -3,7 +3,8 @@
     .work/<watcher>.lock         held by a living watcher and its workers; says which outbox its claims are staged in
     .work/<watcher>.json         what it is doing, for `status`
     .work/<batch>.open/…         scans claimed, to be read; done again after a crash
-    .work/<batch>.done/…         decided: the delivery is durable, what is left is to publish it and to clean up
+    .work/<batch>.done-<mark>/…  decided: the delivery is durable, what is left is to publish it and to clean up;
+                                 the mark is that of the outbox that it is staged in
 
 A batch is named <time>-<number>-<watcher>.
 """
@@ -20,7 +21,7 @@ import shutil
 import time
 from calendar import timegm
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from watcher.results import ISO_8601
 from watcher.tasks import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from watcher.mounts import Place
@@ -49,6 +50,7 @@ class Batch:
 
     id: str
     work: Path
+    mark: str = field(default="", compare=False)  # of the outbox that it was decided in; earlier versions knew none
 
     @property
     def open(self) -> Path:
@@ -58,7 +60,7 @@ class Batch:
     @property
     def done(self) -> Path:
         """The claim after it is decided."""
-        return self.work / f"{self.id}.done"
+        return self.work / (f"{self.id}.done-{self.mark}" if self.mark else f"{self.id}.done")
 
     @property
     def watcher(self) -> str:
@@ -82,10 +84,11 @@ class Batch:
             key=lambda job: job.name,
         )
 
-    def decide(self, durable: int | None = None) -> None:
+    def decide(self, durable: int | None = None, mark: str = "") -> Batch:
         """Commit: from here on the delivery is only published, never made again. The one private commit point.
 
-        `durable` is the device of a file system that was made durable as a whole since the scans were claimed.
+        Returns the batch as it is then. `mark` tells the outbox that it is staged in; `durable` is the device of a file
+        system that was made durable as a whole since the scans were claimed.
         """
         if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
             # First where the scans are, from the top, then where they were: after a power cut they are never in none.
@@ -97,8 +100,10 @@ class Batch:
                 source = self.work.parent / os.path.relpath(folder, self.open)
                 if source.is_dir():  # or its user removed it meanwhile
                     sync(source)
-        os.rename(self.open, self.done)
+        decided = replace(self, mark=mark)
+        os.rename(self.open, decided.done)
         sync(self.work)
+        return decided
 
     def drop(self) -> None:
         """Delete the claim of a delivery that is published; where it is gone already, that is fine."""
@@ -109,9 +114,12 @@ class Batch:
 class Claims:
     """The claims of this watcher, and of those that died."""
 
-    def __init__(self, inbox: Path, outbox: Place | None = None) -> None:
+    def __init__(
+        self, inbox: Path, outbox: Place | None = None, holds: Callable[[Batch], bool] = lambda _: False
+    ) -> None:
         self.work = inbox / WORK
         self.outbox = outbox
+        self.holds = holds  # tells whether a decided batch was staged in our outbox
         self.id = ""
         self.locks: dict[str, int] = {}  # watcher → open lock file; ours, and those of the dead that we took over
         self._count = 0
@@ -125,7 +133,7 @@ class Claims:
         try:
             self.release()
             # With claims left the lock file stays, free: whoever comes next takes them over.
-            if not any(batch.watcher == self.id for batch in self._batches(".open", ".done")):
+            if not any(batch.watcher == self.id for batch in self._batches("open", "done")):
                 _forget(self.work, self.id)
         except OSError as error:  # an inbox that has gone: its lock file is free all the same
             log.warning("%s", told(error))
@@ -179,15 +187,15 @@ class Claims:
 
     def undecided(self) -> list[Batch]:
         """Our batches that are to be read, oldest first."""
-        return [batch for batch in self._batches(".open") if batch.watcher in self.locks]
+        return [batch for batch in self._batches("open") if batch.watcher in self.locks]
 
     def decided(self) -> list[Batch]:
         """Our batches that are to be published and cleaned up, oldest first."""
-        return [batch for batch in self._batches(".done") if batch.watcher in self.locks]
+        return [batch for batch in self._batches("done") if batch.watcher in self.locks]
 
     def adopt(self) -> list[str]:
         """Take over the claims of watchers that live no more; returns who they were."""
-        busy = {batch.watcher for batch in self._batches(".open", ".done")}
+        busy = {batch.watcher for batch in self._batches("open", "done")}
         owners = busy | {path.stem for path in self.work.glob("*.lock")}
         taken = []
         for owner in sorted(owners - self.locks.keys()):
@@ -200,7 +208,7 @@ class Claims:
 
     def release(self) -> None:
         """Let go of the dead whose claims are all delivered."""
-        busy = {batch.watcher for batch in self._batches(".open", ".done")}
+        busy = {batch.watcher for batch in self._batches("open", "done")}
         for owner in self.locks.keys() - {self.id, *busy}:
             if owner in self._ours:  # an inbox that was replaced may come back, with claims of ours
                 _forget(self.work, owner)
@@ -236,28 +244,26 @@ class Claims:
         return os.fsencode(f"{self.outbox.folder}\0{self.outbox.mount}") if self.outbox is not None else b""
 
     def _check_outbox(self, owner: str, where: bytes) -> None:
-        """Raise OSError where a dead watcher's deliveries are staged in an outbox that is not ours.
-
-        Not finding them in ours would say that they were published.
-        """
+        """Raise OSError where a dead watcher's deliveries are staged in an outbox that is not ours."""
         folder, _, mount = os.fsdecode(where).partition("\0")
         if not where or self.outbox is None or where == self._where():
             return
-        claims = [batch for batch in self._batches(".open", ".done") if batch.watcher == owner]
+        claims = [batch for batch in self._batches("open", "done") if batch.watcher == owner]
         unmounted = folder == str(self.outbox.folder) and len(mount) > len(self.outbox.mount)
-        decided = [batch for batch in claims if batch.done.exists()]
-        if decided or (claims and unmounted):
+        lost = [batch for batch in claims if (not self.holds(batch) if batch.done.exists() else unmounted)]
+        if lost:
             raise OSError(
                 errno.ENODEV,
                 f"is claimed for the outbox {folder} on the mount {mount}; mount it, or set outbox: back to it",
-                str((decided or claims)[0].id),
+                lost[0].id,
             )
 
     def _batches(self, *endings: str) -> Iterator[Batch]:
         for name in sorted(os.listdir(self.work)):
-            stem, ending = os.path.splitext(name)
+            stem, _, ending = name.partition(".")
+            ending, _, mark = ending.partition("-")
             if ending in endings:
-                yield Batch(stem, self.work)
+                yield Batch(stem, self.work, mark)
 
 
 def claimed_at(name: str) -> int | None:

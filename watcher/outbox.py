@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections import Counter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from watcher.results import Row
 
 STAGING = ".staging"
+MARK = "mark-"  # begins the name of the file there that tells this outbox from one that takes its place
 ANYWHERE = re.compile(r"[\w ()+-]([\w .()+-]{0,100}[\w()+-])?", re.ASCII)
 """Names that every file system takes."""
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # what a later start may find put right
@@ -71,6 +73,7 @@ class Outbox:
             (stage / "results.csv").write_bytes(to_csv(rows, delivery))
             (stage / "results.json").write_bytes(to_json(rows, delivery))
             (stage / "datapackage.json").write_bytes(to_datapackage(batch.id))
+        mark = self._mark()
         durable = sync_at_once(stage)
         if durable is None:
             sync_tree(stage, self.beat)
@@ -78,28 +81,32 @@ class Outbox:
             sync(self.root)
         self._check_stage(batch)
         self._let_go(batch)  # from here on nothing but its publication may take it away
-        batch.decide(durable)
-        self.finish(batch)
+        self.finish(batch.decide(durable, mark))
 
     def finish(self, batch: Batch) -> None:
         """Publish a decided batch, unless that was done before, and clean up after it.
 
-        A stage that is gone was published; what downstream did with it since is none of our business.
+        A stage that is gone was published, where this is the outbox that it was in; what downstream did with it since
+        is none of our business.
         """
         try:
             os.rename(self.staging / batch.id, self.root / batch.id)
         except FileNotFoundError:
-            # An outbox that is not mounted looks like one from which all was published.
+            # An outbox that is not mounted, or was made again, looks like one from which all was published.
             self.place.check()
-            if not self.staging.is_dir():
-                raise FileNotFoundError(
-                    errno.ENOENT, f"has gone with the delivery {batch.id} in it; bring it back", str(self.staging)
-                ) from None
+            if not (self.holds(batch) if batch.mark else self.staging.is_dir()):
+                words = f"has gone with the delivery {batch.id} in it; bring it back"
+                again = f"to have its scans read again, rename {batch.done} to {batch.open.name}"
+                raise FileNotFoundError(errno.ENOENT, f"{words}, or, {again}", str(self.staging)) from None
         else:
             sync(self.root)
             sync(self.staging)
         batch.drop()
         self._let_go(batch)
+
+    def holds(self, batch: Batch) -> bool:
+        """Whether a decided batch is staged here, or was; of one of an earlier version, that was, no one knows."""
+        return (self.staging / batch.id).exists() or bool(batch.mark and (self.staging / (MARK + batch.mark)).exists())
 
     def takes(self, name: str) -> bool:
         """Whether a scan can keep its name in the outbox: some file systems refuse a colon, or what is not UTF-8."""
@@ -132,6 +139,18 @@ class Outbox:
         self.place.check()
         if not os.path.samestat(os.stat(stage), os.fstat(self._stages[batch.id])):
             raise FileNotFoundError(errno.ENOENT, "was replaced while it was filled", str(stage))
+
+    def _mark(self) -> str:
+        """What tells this outbox from any other, for as long as it is there: random, and made with the first delivery.
+
+        A device and an inode would not: they are given again, and change when a disk is mounted or copied.
+        """
+        for name in sorted(os.listdir(self.staging)):
+            if name.startswith(MARK):
+                return name.removeprefix(MARK)
+        mark = secrets.token_hex(4)
+        os.close(os.open(self.staging / (MARK + mark), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        return mark
 
     def _let_go(self, batch: Batch) -> None:
         stage = self._stages.pop(batch.id, None)

@@ -68,7 +68,7 @@ def states(inbox: Path) -> list[State]:
 
 def left_behind(inbox: Path) -> str:
     """What is claimed of an inbox on which no watcher runs, in words; empty where that is nothing."""
-    claims = [path for ending in (".open", ".done") for path in (inbox / WORK).glob(f"*{ending}")]
+    claims = [path for ending in (".open", ".done*") for path in (inbox / WORK).glob(f"*{ending}")]
     scans = sum(len(names) for claim in claims for _, _, names in os.walk(claim))
     return f"; it ended with {_count(scans, 'scan')} in flight, which the next one sees to first" if claims else ""
 
