@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
+import resource
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,9 +17,9 @@ from conftest import crop, read_csv, stages
 from watcher import claims
 from watcher.claims import Claims
 from watcher.config import Settings
-from watcher.errors import ConfigError
+from watcher.errors import ConfigError, Stopped
 from watcher.mounts import mount_of
-from watcher.outbox import STAGING, Outbox, check_folders, summary
+from watcher.outbox import CHUNK, STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
@@ -237,19 +239,79 @@ def test_a_decided_delivery_is_never_abandoned(case: Case) -> None:
     assert (stage / "results.csv").exists()
 
 
-def test_a_disk_that_is_full_for_a_copy(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a scan that has to be copied, what is full is where the copy goes."""
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where inbox and outbox are on different file systems."""
 
     def link(*_: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
+def test_scans_that_the_file_system_takes_for_one(case: Case, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Where case does not matter no original takes the place of another: each is there, with its bytes."""
+    real = {name: getattr(os, name) for name in ("link", "mkdir")}
+    stage = str(case.settings.outbox / STAGING / case.batch.id)
+
+    def fold(path: object) -> object:
+        return stage + path[len(stage) :].lower() if isinstance(path, str) and path.startswith(stage) else path
+
+    for name in real if links else ("mkdir",):
+        monkeypatch.setattr(os, name, lambda *paths, name=name, **more: real[name](*map(fold, paths), **more))
+    if not links:
+        no_links(monkeypatch)
+    opened = open
+    monkeypatch.setattr("builtins.open", lambda path, *more, **names: opened(fold(path), *more, **names))
+    for name in ("B.PNG", "b.PNG", "SUB/A.PNG", "x.png", "X.PNG/y.png"):
+        (case.batch.open / name).parent.mkdir(exist_ok=True)
+        (case.batch.open / name).write_bytes(name.encode())
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    rows = case.rows()
+    outbox.deliver(case.batch, rows, "model")
+    delivery = case.settings.outbox / case.batch.id
+    originals = [path for folder in ("scans", "failed") for path in (delivery / folder).rglob("*") if path.is_file()]
+    assert sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in originals) == sorted(
+        row.sha256 for row in rows
+    )
+
+
+def test_a_large_scan_is_copied_in_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives signs of life and keeps its holes; told to stop, nothing is decided, and it is done again."""
+    no_links(monkeypatch)
+    large = case.batch.open / "large.png"
+    with large.open("wb") as file:
+        file.write(b"x")
+        file.truncate(10 * CHUNK)
+    rows = [Row(large.name, 1, failed("too_large"), stamp=(large.stat().st_size, large.stat().st_mtime_ns))]
+    beats: list[int] = []
+    stopped = Outbox(case.settings, lambda: beats.append(1), lambda: len(beats) == 3)
+    stopped.stage(case.batch)
+    with pytest.raises(Stopped):
+        stopped.deliver(case.batch, rows, "model")
+    assert case.left() == [".open"]
+    outbox = Outbox(case.settings, lambda: beats.append(1))
+    outbox.stage(case.batch)
+    outbox.deliver(case.batch, rows, "model")
+    copy = case.settings.outbox / case.batch.id / "failed" / large.name
+    assert len(beats) >= 13
+    assert copy.read_bytes() == b"x" + bytes(10 * CHUNK - 1)
+    assert copy.stat().st_blocks * 512 <= 2 * CHUNK
+
+
+def test_a_disk_that_is_full_for_a_copy(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a scan that has to be copied, what is full is where the copy goes."""
+    no_links(monkeypatch)
     outbox = Outbox(case.settings)
     stage = outbox.stage(case.batch)
-    (stage / "failed").mkdir()
-    (stage / "failed" / "b.png").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as caught:
-        outbox.deliver(case.batch, case.rows(), "model")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            outbox.deliver(case.batch, case.rows(), "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename == f"{stage}/failed/b.png"
 
 

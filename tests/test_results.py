@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from watcher.pipeline import NAME_MAX, thumbnail_name
 from watcher.reading import Digit, Reading, blank, failed
 from watcher.results import (
     COLUMNS,
     ISO_8601,
+    NAME_MAX,
     Delivery,
     Row,
     doubtful_first,
     escape,
     now,
+    thumbnail_name,
     to_csv,
     to_datapackage,
     to_json,

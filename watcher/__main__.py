@@ -78,8 +78,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     faulthandler.enable()  # the watchdog ends us with SIGABRT: say where we hung
     with Service(settings) as service, Watch(settings.inbox, settings.watch) as watch:
         courier = Courier(service.beat)
-        outbox = Outbox(settings, courier.moves)
         stop = _stop_on_signals(watch)
+        outbox = Outbox(settings, courier.moves, stop)
         with (
             Claims(settings.inbox, outbox.place, outbox.holds) as claims,
             Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
@@ -100,7 +100,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                 log.warning("%s", doubt)
 
             service.begin(workers.model, inbox)
-            with Progress(inbox) as progress, courier, suppress(Stopped):
+            with Progress(inbox) as progress, suppress(Stopped), courier:
                 belt = Belt(workers, outbox, courier, service, progress.done)
                 for batch in inbox.batches(belt.finish, turn, arguments.once, belt.clear, belt.forget):
                     try:

@@ -16,7 +16,8 @@ from watcher.legend import page_mark, percent, plain_reason
 from watcher.lettering import printable
 from watcher.line import normalise_line
 from watcher.normalise import looks, normalise
-from watcher.pipeline import thumbnail_name, write
+from watcher.pipeline import write
+from watcher.results import thumbnail_name
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, sync, sync_at_once
-from watcher.errors import ConfigError, naming
+from watcher.errors import ConfigError, Stopped, naming
 from watcher.mounts import Place
-from watcher.results import Delivery, to_csv, to_datapackage, to_json
+from watcher.results import Delivery, fitting, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,15 +29,22 @@ STAGING = ".staging"
 MARK = "mark-"  # begins the name of the file there that tells this outbox from one that takes its place
 ANYWHERE = re.compile(r"[\w ()+-]([\w .()+-]{0,100}[\w()+-])?", re.ASCII)
 """Names that every file system takes."""
+CHUNK = 1 << 22  # bytes that are copied between two signs of life
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # what a later start may find put right
 
 
 class Outbox:
     """The folder that downstream picks up from; a delivery in it is whole and never changes."""
 
-    def __init__(self, settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        beat: Callable[[], None] = lambda: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.settings = settings
         self.beat = beat  # called while something takes long
+        self.stop = stop  # whether to give up what would take long
         self.root = settings.outbox
         self.staging = self.root / STAGING
         self.place = Place(self.root)
@@ -61,12 +68,12 @@ class Outbox:
         return self.staging / batch.id / "contact-sheet.png"
 
     def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
-        """Complete the stage, make it durable, decide, publish."""
+        """Complete the stage, make it durable, decide, publish; raises OSError, and Stopped within a large copy."""
         stage = self.staging / batch.id
         self._check_stage(batch)  # nor is anything put into a mount point whose file system has gone
         with naming(stage):
             for name, folder in self._originals(rows).items():
-                _link(f"{batch.open}/{name}", f"{stage}/{folder}/{name}")
+                self._put(f"{batch.open}/{name}", f"{stage}/{folder}", name)
                 self.beat()
             _check_unchanged(rows, batch)
             delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
@@ -157,6 +164,40 @@ class Outbox:
         if stage is not None:
             os.close(stage)
 
+    def _put(self, source: str, folder: str, name: str) -> None:
+        """Put a scan into a folder of the stage: by its path, or marked where another one has its place."""
+        try:
+            self._link(source, f"{folder}/{name}")
+        except (FileExistsError, NotADirectoryError):  # on a file system that ignores case, say
+            ending = os.path.splitext(name)[1]
+            self._link(source, f"{folder}/{fitting(name.replace('/', '-'), ending, marked=True)}")
+
+    def _link(self, source: str, target: str) -> None:
+        """The same file under a second name, or a copy where that cannot be."""
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            if os.stat(source).st_nlink > 1:  # its user has it under another name too, and may write to it there
+                raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+            os.link(source, target)
+        except OSError as error:
+            # Another file system, one without hard links, one link too many, or a file of another user's.
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise
+            self._copy(source, target)
+
+    def _copy(self, source: str, target: str) -> None:
+        """Copy a file, with its holes, and never over another one."""
+        with naming(target), open(source, "rb") as original, open(target, "xb") as copy:  # a full disk names neither
+            while chunk := original.read(CHUNK):
+                if chunk == bytes(len(chunk)):
+                    copy.seek(len(chunk), os.SEEK_CUR)
+                else:
+                    copy.write(chunk)
+                self.beat()
+                if len(chunk) == CHUNK and self.stop():
+                    raise Stopped
+            copy.truncate()
+
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
         failed = {row.name for row in rows if row.reading.status == "failed"}
@@ -202,24 +243,6 @@ def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
             sync(os.path.join(folder, name))
             beat()
         sync(folder)
-
-
-def _link(source: str, target: str) -> None:
-    """Put a scan into the stage: the same file under a second name, or a copy where that cannot be."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    try:
-        if os.stat(source).st_nlink > 1:  # its user has it under another name too, and may write to it there
-            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
-        os.link(source, target)
-    except OSError as error:
-        # Another file system, one without hard links, one link too many, or a file of another user's.
-        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}:
-            raise
-        try:
-            shutil.copyfile(source, target)
-        except OSError as failed:  # of a full disk it names the source alone
-            failed.filename = target
-            raise
 
 
 def _check_unchanged(rows: Sequence[Row], batch: Batch) -> None:

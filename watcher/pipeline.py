@@ -27,7 +27,7 @@ from watcher.line import has_only_cells, normalise_line
 from watcher.looks import look
 from watcher.normalise import normalise
 from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_none, of_two, read_digit, read_field
-from watcher.results import Row, escape, now
+from watcher.results import Row, escape, now, thumbnail_name
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from watcher.line import Line
     from watcher.normalise import Ink
     from watcher.thumbnail import Thumbnails
-
-NAME_MAX = 255  # bytes of a file name on the usual file systems
 
 
 @dataclass(slots=True)
@@ -273,15 +271,6 @@ def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, in
     return data, hashlib.sha256(data).hexdigest(), (after.st_size, after.st_mtime_ns)
 
 
-def thumbnail_name(name: str, page: int) -> str:
-    """Where the picture of a page lies in a folder of them: printable, unlike any other, short enough to be a file."""
-    *folders, file = [part for part in name.split("/") if part not in {"", "."}]
-    tail = f".{page}.png" if page > 1 else ".png"
-    # A folder called like another scan's thumbnail must not stand in its way, nor may one lead out of theirs.
-    kept = [_fit(part, ".d" if part == ".." or part.endswith((".png", ".d")) else "") for part in folders]
-    return "/".join([*kept, _fit(file, tail)])
-
-
 def write(folder: Path, name: str, data: bytes) -> None:
     """Write a file under a folder that may not be there yet, nor those in it; what holds the folder has to be.
 
@@ -295,11 +284,3 @@ def write(folder: Path, name: str, data: bytes) -> None:
             folder.mkdir(exist_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-
-
-def _fit(part: str, tail: str) -> str:
-    text = escape(part)
-    if len((text + tail).encode()) <= NAME_MAX:
-        return text + tail
-    mark = "~" + hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
-    return text.encode()[: NAME_MAX - len((mark + tail).encode())].decode(errors="ignore") + mark + tail

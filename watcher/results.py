@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 THUMBNAILS = "thumbnails"  # their folder in a delivery
+NAME_MAX = 255  # bytes of a file name on the usual file systems
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
 URGENCY: tuple[Status, ...] = ("failed", "review", "blank", "accepted")
 
@@ -220,9 +223,27 @@ def cells(row: Row, delivery: Delivery) -> dict[str, str | int | float | None]:
     return dict(zip((name for name, *_ in COLUMNS), values, strict=True))
 
 
+def thumbnail_name(name: str, page: int) -> str:
+    """Where the picture of a page lies in a folder of them: printable, unlike any other, short enough to be a file."""
+    *folders, file = [part for part in name.split("/") if part not in {"", "."}]
+    tail = f".{page}.png" if page > 1 else ".png"
+    # A folder called like another scan's thumbnail must not stand in its way, nor may one lead out of theirs.
+    kept = [fitting(part, ".d" if part == ".." or part.endswith((".png", ".d")) else "") for part in folders]
+    return "/".join([*kept, fitting(file, tail)])
+
+
 def now() -> str:
     """The time, UTC, ISO 8601."""
     return datetime.now(UTC).strftime(ISO_8601)
+
+
+def fitting(part: str, tail: str, *, marked: bool = False) -> str:
+    """A part of a path, printable and with a tail; `marked`, or shortened, it bears a hash that keeps it apart."""
+    text = escape(part)
+    if not marked and len((text + tail).encode()) <= NAME_MAX:
+        return text + tail
+    mark = "~" + hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
+    return text.encode()[: NAME_MAX - len((mark + tail).encode())].decode(errors="ignore") + mark + tail
 
 
 def _text(cell: str | int | float | None) -> str:
