@@ -300,6 +300,40 @@ def test_a_large_scan_is_copied_in_parts(case: Case, monkeypatch: pytest.MonkeyP
     assert copy.stat().st_blocks * 512 <= 2 * CHUNK
 
 
+@pytest.mark.parametrize(
+    ("refused", "name"),
+    [(":", "12:30.png"), ("\\", "-1.png"), ("\\", "sub/\u200e.png"), ("long", "long" * 60 + "ü.png")],
+)
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOENT, errno.EACCES, errno.ENAMETOOLONG])
+def test_names_that_the_outbox_refuses(
+    case: Case, monkeypatch: pytest.MonkeyPatch, refused: str, name: str, number: int
+) -> None:
+    """A scan whose name, or its picture's, is refused is told, in the words of any file system."""
+    real = os.open
+
+    def opened(path: str | Path, *more: int, **names: int) -> int:
+        if refused in os.path.basename(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *more, **names)
+
+    monkeypatch.setattr(os, "open", opened)
+    outbox = Outbox(case.settings)
+    assert not outbox.takes(name)
+    assert outbox.takes("ü.png")
+    assert stages(case.settings.outbox) == []
+
+
+def test_odd_names_in_an_outbox_that_was_emptied(case: Case) -> None:
+    """Where downstream cleared away `.staging` it is made again; where the outbox has gone that is no name's fault."""
+    outbox = Outbox(case.settings)
+    outbox.staging.rmdir()
+    assert outbox.takes("Müller.png")
+    shutil.rmtree(case.settings.outbox)
+    with pytest.raises(FileNotFoundError):
+        outbox.takes("Müller.png")
+    assert not case.settings.outbox.exists()
+
+
 def test_a_disk_that_is_full_for_a_copy(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a scan that has to be copied, what is full is where the copy goes."""
     no_links(monkeypatch)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import WORK, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming
 from watcher.mounts import Place
-from watcher.results import Delivery, fitting, to_csv, to_datapackage, to_json
+from watcher.results import Delivery, fitting, thumbnail_name, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,16 +117,21 @@ class Outbox:
 
     def takes(self, name: str) -> bool:
         """Whether a scan can keep its name in the outbox: some file systems refuse a colon, or what is not UTF-8."""
-        for part in name.split("/"):
-            if ANYWHERE.fullmatch(part):
-                continue
+        picture = "" if self.settings.thumbnails == "none" else thumbnail_name(name, 1)
+        odd = {part for part in f"{name}/{picture}".split("/") if part and not ANYWHERE.fullmatch(part)}
+        if odd:
+            self.place.check()  # nothing is made in a bare mount point
+            self.staging.mkdir(exist_ok=True)
+        for part in sorted(odd):
             probe = self.staging / part
             try:
                 os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
             except FileExistsError:
                 continue
             except OSError as error:
-                if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}:
+                # CIFS has other answers too, which of a folder that is there and open to us are about the name.
+                answers = {errno.ENOENT, errno.EACCES} if os.access(self.staging, os.W_OK | os.X_OK) else set()
+                if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, *answers}:
                     raise
                 return False
             probe.unlink()
