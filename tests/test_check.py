@@ -18,7 +18,7 @@ from test_mounts import mount
 
 from watcher.__main__ import main
 from watcher.check import CHECKS, IN_FOLDERS, Advice, check_all
-from watcher.claims import STAMP
+from watcher.claims import STAMP, Claims
 from watcher.config import Settings
 from watcher.errors import ConfigError, DigitdropError
 
@@ -124,6 +124,25 @@ def test_folders_that_cannot_be_reached(settings: Settings, capsys: pytest.Captu
         "config",
         *(name for name in LOOK if name not in IN_FOLDERS),
     ]
+
+
+@as_root
+def test_a_watcher_of_another_user(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """Its lock is named by `check`, and once in the log; nothing is taken over from it, and nothing held up by it."""
+    for folder in (settings.inbox, settings.inbox / ".work", settings.outbox):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, NOBODY, NOBODY)
+    (settings.inbox / ".work" / "20261122T153255Z-000001-abcd.open").mkdir()
+    lock = settings.inbox / ".work" / "abcd.lock"
+    lock.touch(0o644)
+    with nobody():
+        with pytest.raises(Advice, match=f"{lock} is 0644 of root:root: nobody cannot take over"):
+            LOOK["folders"](settings)
+        with Claims(settings.inbox) as claims:
+            assert claims.adopt() == claims.adopt() == []
+            assert claims.undecided() == []
+    (line,) = caplog.messages
+    assert line.startswith(f"{lock}: Permission denied; it is another user's")
 
 
 @as_root

@@ -89,6 +89,12 @@ def _folders(settings: Settings) -> str:
             + "; chmod g+rwx, and for folders to come: "
             + f"setfacl -d -m g:{_group_name(os.getegid())}:rwx {settings.inbox}"
         )
+    others = [path for path in sorted((settings.inbox / WORK).glob("*.lock")) if not _may(path, os.R_OK | os.W_OK)]
+    if others:
+        raise Advice(
+            f"{_mode(others[0])}: {_user_name(os.geteuid())} cannot take over what that watcher leaves unfinished; "
+            "run all watchers of an inbox as one user"
+        )
     return f"{settings.inbox} → {settings.outbox}, both can be written"
 
 

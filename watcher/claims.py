@@ -124,6 +124,7 @@ class Claims:
         self.locks: dict[str, int] = {}  # watcher → open lock file; ours, and those of the dead that we took over
         self._count = 0
         self._ours: set[str] = set()  # all names that we had
+        self._foreign: set[str] = set()  # watchers whose locks are closed to us, as was said
 
     def __enter__(self) -> Claims:
         self.ensure()
@@ -221,7 +222,14 @@ class Claims:
 
     def _take(self, owner: str) -> bool:
         path = self.work / f"{owner}.lock"
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError as error:
+            if owner not in self._foreign:
+                self._foreign.add(owner)
+                words = "it is another user's, so what that watcher leaves unfinished is for one of that user"
+                log.warning("%s; %s; run all watchers of an inbox as one user", told(error), words)
+            return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # alive
