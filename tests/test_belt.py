@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT, crop, read_csv, until
+from test_scenarios import mounted
 
 from watcher.belt import Belt
 from watcher.claims import Claims
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from watcher.claims import Batch
+
 
 @contextmanager
 def belt(root: Path) -> Iterator[tuple[Belt, Claims]]:
     """A belt on folders of its own, with all that it moves, and claims to put on it."""
     settings = Settings(model=ROOT / "model", inbox=root / "inbox", outbox=root / "outbox", workers=2)
     for folder in (settings.inbox, settings.outbox):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     check_folders(settings)
     outbox = Outbox(settings)
     with (
@@ -43,6 +47,12 @@ def belt(root: Path) -> Iterator[tuple[Belt, Claims]]:
         for number in range(3):
             (claims.new().open / f"{number}.png").write_bytes(crop())
         yield Belt(workers, outbox, courier, service), claims
+
+
+def deliver(moving: Belt, batch: Batch) -> None:
+    """Have a batch read and delivered."""
+    moving.put(batch)
+    moving.clear()
 
 
 def delivered(root: Path) -> list[str]:
@@ -98,6 +108,28 @@ def test_what_is_forgotten_is_neither_kept_nor_told(tmp_path: Path) -> None:
         moving.finish(first)
         assert claims.decided() == []
         assert moving.service.state.deliveries == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("where", ["copied", "drawn"])
+def test_a_full_disk_is_given_back_what_was_staged(tmp_path: Path, where: str) -> None:
+    """While an outbox has no room for a batch none of it stays there: others need what is left."""
+    (tmp_path / "outbox").mkdir()
+    with mounted(tmp_path / "outbox", "-t", "tmpfs", "-o", "size=1m", "tmpfs"), belt(tmp_path) as (moving, claims):
+        filler = tmp_path / "outbox" / ".filler"
+        filler.write_bytes(bytes((800 if where == "copied" else 1016) << 10))
+        first, *others = claims.undecided()
+        for batch in others:
+            shutil.rmtree(batch.open)
+        with (first.open / "0.png").open("ab") as scan:
+            scan.write(bytes(900_000))
+        with pytest.raises(OSError, match="No space left"):
+            deliver(moving, first)
+        assert list(moving.outbox.staging.iterdir()) == []
+        filler.unlink()
+        (first.open / "0.png").write_bytes(crop())
+        deliver(moving, first)
+        assert delivered(tmp_path) == ["0.png"]
 
 
 def test_where_one_is_hindered_all_that_are_read_come_again(tmp_path: Path) -> None:

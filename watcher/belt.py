@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections import Counter, deque
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from watcher.workers import Work, Workers
 
 log = logging.getLogger("digitdrop")
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Stopwatch:
@@ -108,13 +111,25 @@ class Belt:
         """Where something goes wrong, all that is being read is left undone: its claims stay, and come again."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.workers.give_up()
+            given_up = [batch for batch, *_ in self._reading]
             self._reading.clear()
+            self._make_room(error, *given_up)
             raise
 
+    def _make_room(self, error: BaseException, *batches: Batch) -> None:
+        """On a full disk, leave no stages until they come again: others need room there too."""
+        if isinstance(error, OSError) and error.errno in FULL:
+            for batch in batches:
+                self.outbox.abandon(batch.id)
+
     def _deliver(self, batch: Batch, rows: list[Row], clock: Stopwatch) -> None:
-        self.outbox.deliver(batch, rows, self.workers.model)
+        try:
+            self.outbox.deliver(batch, rows, self.workers.model)
+        except OSError as error:
+            self._make_room(error, batch)
+            raise
         clock.lap("deliver")
 
     def _tell(self, batch: Batch) -> None:
