@@ -92,6 +92,32 @@ def test_what_is_decided_and_hindered_is_told_once_it_is_delivered(tmp_path: Pat
         assert sum(moving.service.state.rows.values()) == 1
 
 
+def test_what_a_dead_watcher_decided_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it left to be published is counted, and its failed scans are named; what it had published is in the log."""
+    caplog.set_level("INFO")
+    with belt(tmp_path) as (moving, claims):
+        first, second, *_ = claims.undecided()
+        (first.open / "0.png").write_bytes(b"text")
+        for batch in (first, second):
+            obstacle = tmp_path / "outbox" / batch.id / "in the way"
+            obstacle.mkdir(parents=True)
+            with pytest.raises(OSError, match="not empty"):
+                deliver(moving, batch)
+            shutil.rmtree(obstacle.parent)
+        (moving.outbox.staging / second.id).rename(tmp_path / "taken")
+        caplog.clear()
+        later = Belt(moving.workers, Outbox(moving.outbox.settings), moving.courier, moving.service)
+        for batch in claims.decided():
+            later.finish(batch)
+        assert moving.service.state.deliveries == moving.service.state.scans == moving.service.state.rows["failed"] == 1
+        named, *told = [message for message in caplog.messages if "ready after" not in message]
+        assert named.startswith("0.png: unsupported: ")
+        assert told == [
+            f"{first.id}: 1 scan: 1 failed, read by a watcher that ended before it was published",
+            f"{second.id}: published by a watcher that ended before it could say so",
+        ]
+
+
 def test_what_is_forgotten_is_neither_kept_nor_told(tmp_path: Path) -> None:
     """Of a batch whose claim was taken away no stage is left; where another watcher delivers it, that is not ours."""
     with belt(tmp_path) as (moving, claims):

@@ -85,11 +85,17 @@ class Belt:
 
     def finish(self, batch: Batch) -> None:
         """Publish a batch that was decided before something hindered it; raises as `Outbox.finish`."""
+        rows = [] if batch.id in self._untold else self.outbox.rows(batch)  # decided by a watcher that has ended
         self.outbox.finish(batch)
-        if batch.id in self._untold:  # else another watcher decided it, before this one began
+        if batch.id in self._untold:
             _, clock = self._untold[batch.id]
             clock.lap("deliver")
             self._tell(batch)
+        elif rows:
+            self.service.delivered(batch, rows, {}, time.monotonic())
+            log.info("%s: %s, read by a watcher that ended before it was published", batch.id, summary(rows))
+        else:
+            log.info("%s: published by a watcher that ended before it could say so", batch.id)
 
     def forget(self, batch: str) -> None:
         """Let go of a batch whose claim has gone: its scans were taken away, with the inbox."""

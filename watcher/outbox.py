@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import WORK, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming
 from watcher.mounts import Place
-from watcher.results import Delivery, fitting, thumbnail_name, to_csv, to_datapackage, to_json
+from watcher.results import Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +114,13 @@ class Outbox:
     def holds(self, batch: Batch) -> bool:
         """Whether a decided batch is staged here, or was; of one of an earlier version, that was, no one knows."""
         return (self.staging / batch.id).exists() or bool(batch.mark and (self.staging / (MARK + batch.mark)).exists())
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """What a delivery that is still staged says of its scans: their names, pages, status, reasons and details."""
+        try:
+            return from_json((self.staging / batch.id / "results.json").read_bytes())
+        except (FileNotFoundError, ValueError, KeyError):  # published before, or of a version that wrote other things
+            return []
 
     def takes(self, name: str) -> bool:
         """Whether a scan can keep its name in the outbox: some file systems refuse a colon, or what is not UTF-8."""

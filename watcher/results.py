@@ -156,6 +156,21 @@ def to_json(rows: Sequence[Row], delivery: Delivery) -> bytes:
     return f'{head},\n "rows": [\n  {lines}\n ]\n}}\n'.encode(errors="replace")
 
 
+def from_json(data: bytes) -> list[Row]:
+    """The rows of a results.json, with what there is to say of them: name, page, status, reason and detail."""
+    from watcher.reading import Reading  # noqa: PLC0415 - brings OpenCV, and what writes rows does without
+
+    return [
+        Row(
+            unescape(row["file"]),
+            row["page"],
+            Reading(row["status"], reason=row["reason"]),
+            detail=unescape(row["detail"]),
+        )
+        for row in json.loads(data)["rows"]
+    ]
+
+
 def _in_full(row: Row, delivery: Delivery) -> dict[str, Any]:
     """A row for results.json: its columns and what they leave out."""
     return cells(row, delivery) | {
