@@ -115,6 +115,23 @@ def test_the_dead_are_taken_over(tmp_path: Path, lock_file: bool) -> None:
         assert not (tmp_path / WORK / f"{dead.id}.lock").exists()
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_an_outbox_that_was_moved(tmp_path: Path, moved: bool) -> None:
+    """What was decided for an outbox on another mount is taken over where it was moved with all that is staged."""
+    place = Place(tmp_path)
+    with Claims(tmp_path, place) as dead:
+        batch = dead.new()
+        decided = batch.decide(mark="0123abcd")
+        (tmp_path / WORK / f"{dead.id}.lock").write_text(f"{tmp_path}\0/another/mount")
+    with Claims(tmp_path, place, lambda claim: moved and claim.mark == "0123abcd") as claims:
+        if moved:
+            assert claims.adopt() == [dead.id]
+            assert [claim.done for claim in claims.decided()] == [decided.done]
+        else:
+            with pytest.raises(OSError, match="is claimed for the outbox"):
+                claims.adopt()
+
+
 def test_where_it_delivers_is_durable_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which outbox the claims are staged in survives a power cut: it is on the disk before anything is claimed."""
     durable: list[bytes] = []

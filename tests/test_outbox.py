@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import crop, read_csv, stages
@@ -254,7 +254,7 @@ def test_scans_that_the_file_system_takes_for_one(case: Case, monkeypatch: pytes
     real = {name: getattr(os, name) for name in ("link", "mkdir")}
     stage = str(case.settings.outbox / STAGING / case.batch.id)
 
-    def fold(path: object) -> object:
+    def fold(path: Any) -> Any:
         return stage + path[len(stage) :].lower() if isinstance(path, str) and path.startswith(stage) else path
 
     for name in real if links else ("mkdir",):
