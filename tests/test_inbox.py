@@ -20,7 +20,7 @@ from PIL import Image
 
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
-from watcher.inbox import CHANGED, INCOMPLETE, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
+from watcher.inbox import CHANGED, INCOMPLETE, NO_WAY_BACK, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
 from watcher.mounts import kind_of
 from watcher.settle import Signature
 from watcher.watch import Watch
@@ -376,14 +376,39 @@ def test_a_claim_goes_back_where_it_was(settings: Settings, inbox: Inbox) -> Non
     assert [job.name for job in batch.jobs()] == ["b.png"]
 
 
-def test_a_claimed_file_that_is_open_hinders_nobody(settings: Settings, inbox: Inbox) -> None:
-    """Where a newer file has its name it cannot go back: it is read as it is, and what else there is, too."""
+@pytest.mark.parametrize("name", ["x.png", "sub/x.png"], ids=["a newer one has its name", "its folder is a file now"])
+def test_a_claimed_file_that_cannot_go_back(settings: Settings, inbox: Inbox, name: str) -> None:
+    """What somebody has open and what cannot be put back stays claimed, named, in nobody's way, until it is closed."""
     batch = inbox.claims.new()
-    (batch.open / "x.png").write_bytes(crop(1))
-    for name in ("x.png", "other.png"):
-        (settings.inbox / name).write_bytes(crop(2))
-    with (batch.open / "x.png").open("r+b"):
-        assert sorted(taken(inbox)) == ["other.png", "x.png", "x.png"]
+    for file in (name, "fine.png"):
+        (batch.open / file).parent.mkdir(exist_ok=True)
+        (batch.open / file).write_bytes(crop(1))
+    for file in (name.partition("/")[0], "other.png"):
+        (settings.inbox / file).write_bytes(crop(2))
+    newer = ["x.png"] if name == "x.png" else []
+    with (batch.open / name).open("r+b"):
+        assert sorted(taken(inbox)) == ["fine.png", "other.png", *newer]
+        assert taken(inbox) == []
+        assert inbox.held == {name: WRITTEN if newer else WRITTEN + NO_WAY_BACK}  # once the newer one is taken it can
+        assert not sum(inbox.claimed.values())
+    assert taken(inbox) == [name]
+    assert not inbox.held
+    assert not inbox.claims.undecided()
+
+
+def test_a_batch_that_is_put_back_whole(settings: Settings, inbox: Inbox) -> None:
+    """Where all scans of a batch that was begun go back, it is forgotten: nothing of it is left in the outbox."""
+    path = settings.inbox / "a.png"
+    path.write_bytes(crop())
+    os.link(path, settings.outbox / "its users.png")
+    forgotten: list[str] = []
+    loop = inbox.batches(lambda _: None, lambda _: None, forget=forgotten.append)
+    begun = next(loop)
+    with (settings.outbox / "its users.png").open("r+b"):
+        inbox.stop = lambda: bool(forgotten)
+        assert list(loop) == []
+    assert forgotten == [begun.id]
+    assert path.read_bytes() == crop()
 
 
 def test_a_share_that_gives_no_leases(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

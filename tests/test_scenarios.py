@@ -26,7 +26,7 @@ import pytest
 from conftest import ROOT, Folder, crop, until
 from PIL import Image
 
-from watcher.inbox import INCOMPLETE, UNREADABLE, WRITTEN
+from watcher.inbox import INCOMPLETE, NO_WAY_BACK, UNREADABLE, UNTAKABLE, WRITTEN
 from watcher.results import unescape
 from watcher.status import states
 
@@ -843,17 +843,47 @@ def test_40_without_permission(folder: Folder) -> None:
     (folder.root / "listed").rename(folder.inbox / "listed")
     folder.pulse()
     folder.pulse()
-    until(lambda: folder.held().get(UNREADABLE) == 4, "status to say so")
+    until(lambda: folder.held() == {UNREADABLE: 3, UNTAKABLE: 1}, "status to say so")
     said = folder.command("status").stdout
-    assert f"2 of them {UNREADABLE}: " in said
+    assert f"1 of them {UNREADABLE}: a.png" in said
+    assert f"1 of them {UNTAKABLE}: theirs/c.png" in said
     assert f"2 folders closed, {UNREADABLE}: " in said
-    for name in ("a.png", "closed", "theirs/c.png", "listed"):
+    for name in ("a.png", "closed", "listed"):
         assert folder.log(process).count(f"WARNING {name}: {UNREADABLE}") == 1
+    assert folder.log(process).count(f"WARNING theirs/c.png: {UNTAKABLE}") == 1
     (folder.inbox / "a.png").chmod(0o600)
     (folder.inbox / "closed").chmod(0o700)
     (folder.inbox / "theirs").chmod(0o700)
     (folder.inbox / "listed").chmod(0o700)
     comes(folder, "a.png", "closed/b.png", "theirs/c.png", "listed/d.png")
+    folder.check()
+
+
+@as_root
+def test_40_a_claimed_file_that_is_closed(folder: Folder) -> None:
+    """A claimed scan that is closed to us, and its folder too, waits alone, and is read after a chmod."""
+    folder.configure(**PLAIN)
+    (folder.inbox / "sub").mkdir()
+    folder.drop("sub/a.png", small(40))
+    os.link(folder.inbox / "sub" / "a.png", folder.root / "its owners.png")
+    os.chown(folder.root / "its owners.png", 65534, 65534)
+    os.chown(folder.inbox / "sub", 65534, 65534)
+    (folder.inbox / "sub").chmod(0o777)
+    killed = folder.launch(*ORDINARY, fault="kill after rename inbox/sub")
+    assert killed.wait() == -signal.SIGKILL
+    (folder.root / "its owners.png").chmod(0o600)
+    (folder.inbox / "sub").chmod(0o755)
+    folder.drop("other.png", small(41))
+    process = folder.start(*ORDINARY)
+    comes(folder, "other.png")
+    folder.pulse()
+    why = UNREADABLE + NO_WAY_BACK
+    assert folder.held() == {why: 1}
+    assert not folder.degraded()
+    assert f"1 of them {why}: sub/a.png" in folder.command("status").stdout
+    assert folder.log(process).count(f"WARNING sub/a.png: {why}; it stays in {folder.inbox}/.work until") == 1
+    (folder.root / "its owners.png").chmod(0o644)
+    comes(folder, "sub/a.png")
     folder.check()
 
 

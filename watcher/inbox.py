@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from watcher.claims import Batch, Claims
     from watcher.config import Settings
+    from watcher.tasks import Job
     from watcher.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -34,15 +35,24 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 REFUSED = "the outbox's file system refuses its name"
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
+UNTAKABLE, DAMAGED = "no permission to take it out of its folder", "cannot be read from the disk"
+NO_WAY_BACK = ", and cannot be put back"  # behind why it should be
 LONGEST = 3000  # bytes of a path, escaped: behind the folders that claims and deliveries put before it, it still fits
-# What hinders one file and not the others: it stays where it is, and the rest goes on.
-ONLY_ITS_OWN = {
+TOO_LONG = "its path is too long"
+# What hinders one file, or folder, and not the others: it stays where it is, and the rest goes on.
+READING = {
     errno.EACCES: UNREADABLE,
-    errno.EPERM: "no permission to take it out of its folder",
-    errno.EXDEV: "lies on another file system than the inbox",
-    errno.ENAMETOOLONG: "its path is too long",
+    errno.EPERM: UNREADABLE,
+    errno.ENAMETOOLONG: TOO_LONG,
     errno.ELOOP: "became a symbolic link",
-    errno.EIO: "cannot be read from the disk",
+    errno.EIO: DAMAGED,
+}
+MOVING = {
+    errno.EACCES: UNTAKABLE,
+    errno.EPERM: UNTAKABLE,
+    errno.EXDEV: "lies on another file system than the inbox",
+    errno.ENAMETOOLONG: TOO_LONG,
+    errno.EIO: DAMAGED,
     errno.EBUSY: "in use by the system",
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
@@ -78,6 +88,7 @@ class Inbox:
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
+        self._stuck: dict[str, list[str]] = {}  # batch that cannot be read yet, nor put back → its scans
         self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
         self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans last changed, monotonic seconds
         self.looked = False  # the folder was scanned at least once
@@ -109,14 +120,15 @@ class Inbox:
                 self._miss(forget)
                 for batch in self.claims.decided():
                     finish(batch)
+                self._stuck.clear()
                 for batch in self.claims.undecided():
-                    yield from self._hand_out(batch)
+                    yield from self._hand_out(batch, forget)
                 landed()
-                if not self.claims.undecided():
+                if not self._under_way():
                     self.claims.release()
-                    yield from self._fresh()
+                    yield from self._fresh(forget)
                     landed()
-                if self.claims.undecided():  # could not be delivered, and `trouble` was told
+                if self._under_way():  # could not be delivered, and `trouble` was told
                     self._pause(pause)
                     pause = min(2 * pause, BACK_OFF[1])
                     continue
@@ -143,7 +155,11 @@ class Inbox:
             self.arrived.pop(batch, None)
             forget(batch)
 
-    def _fresh(self) -> Iterator[Batch]:
+    def _under_way(self) -> int:
+        """How many batches are to be read."""
+        return sum(batch.id not in self._stuck for batch in self.claims.undecided())
+
+    def _fresh(self, forget: Callable[[str], None]) -> Iterator[Batch]:
         """Claim what has settled, batch by batch; of a backlog the rest is left after `scan_every`, to look again."""
         size, wait = self.settings.batch.size, self.settings.batch.wait
         settled = self._look()
@@ -162,31 +178,48 @@ class Inbox:
             batch = self._claim(waiting[first : first + size])
             self.backlog = max(0, len(waiting) - first - size)
             if batch is not None:
-                yield from self._hand_out(batch)
-                if len(self.claims.undecided()) > ON_THEIR_WAY:
+                yield from self._hand_out(batch, forget)
+                if self._under_way() > ON_THEIR_WAY:
                     return
 
-    def _hand_out(self, batch: Batch) -> Iterator[Batch]:
-        jobs = batch.jobs()
+    def _hand_out(self, batch: Batch, forget: Callable[[str], None]) -> Iterator[Batch]:
+        jobs, stuck = batch.jobs(), []
         for job in list(jobs):
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
-            if (why := _still_written(job.path)) and put_back(job.path, os.path.join(self.root, job.name)):
-                self._hold(job.name, why)
+            if why := _unfit(job.path):
                 jobs.remove(job)
-        self.claimed[batch.id] = len(jobs)
+                if put_back(job.path, os.path.join(self.root, job.name)):
+                    self._hold(job.name, why)
+                else:
+                    stuck.append(job)
+                    self._hold(job.name, why + NO_WAY_BACK, batch.work)
+        if stuck:
+            self._set_aside(stuck, batch if not jobs else self.claims.new())
         if not jobs:  # all were put back, or a crash came before the first
-            _remove_empty(batch.open)
+            if not stuck:
+                _remove_empty(batch.open)
             self.arrived.pop(batch.id, None)
-            self.claimed.pop(batch.id)
+            self.claimed.pop(batch.id, None)
+            forget(batch.id)
             return
+        self.claimed[batch.id] = len(jobs)
         yield batch
+
+    def _set_aside(self, stuck: list[Job], claim: Batch) -> None:
+        """Keep what can be neither read nor put back in a claim where it is in nobody's way, to be tried again."""
+        self._stuck[claim.id] = [job.name for job in stuck]
+        for job in stuck:
+            target = claim.open / job.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(job.path, target)
 
     def _look(self) -> dict[str, float]:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
         seen, self.other, folders, closed = scan(self.root)
         settled = self.settling.observe(seen, time.monotonic())
-        self.held = {name: why for name, why in self.held.items() if name in settled or name in closed}
+        stuck = {name for names in self._stuck.values() for name in names}
+        self.held = {name: why for name, why in self.held.items() if name in settled or name in closed or name in stuck}
         for folder, why in closed.items():
             self._hold(folder, why)
         self.backlog = sum(name not in self.held for name in settled)
@@ -201,14 +234,10 @@ class Inbox:
         made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
-            if len(escape(name).encode()) > LONGEST:
-                self._hold(name, ONLY_ITS_OWN[errno.ENAMETOOLONG])
-                continue
-            if not self.takes(name):
-                self._hold(name, REFUSED)
-                continue
             try:
-                why = ready(self.root / name, self.settling.signature(name), quiet >= self.settings.patience)
+                why = self._hindrance(name) or ready(
+                    self.root / name, self.settling.signature(name), quiet >= self.settings.patience
+                )
             except FileNotFoundError:
                 self.settling.forget(name)
                 continue  # its user took it back: no row, no error
@@ -226,9 +255,9 @@ class Inbox:
                 self.settling.forget(name)
                 continue
             except OSError as error:
-                if error.errno not in ONLY_ITS_OWN:
+                if error.errno not in MOVING:
                     raise
-                self._hold(name, ONLY_ITS_OWN[error.errno])
+                self._hold(name, MOVING[error.errno])
                 continue
             if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
                 put_back(target, self.root / name)  # replaced in the last moment: has to settle as what it is now
@@ -240,9 +269,20 @@ class Inbox:
             self.arrived[batch.id] = arrived
         return batch
 
-    def _hold(self, name: str, why: str) -> None:
+    def _hindrance(self, name: str) -> str:
+        """Why a file is not even looked into; empty where it is."""
+        if len(escape(name).encode()) > LONGEST:
+            return TOO_LONG
+        if not self.takes(name):
+            return REFUSED
+        # Else a claim would be made for it and removed again at each look.
+        if self.held.get(name) == UNTAKABLE and not os.access((self.root / name).parent, os.W_OK):
+            return UNTAKABLE
+        return ""
+
+    def _hold(self, name: str, why: str, where: Path | str = "the inbox") -> None:
         if why not in {WRITTEN, INCOMPLETE, CHANGED} and self.held.get(name) != why:
-            log.warning("%s: %s; it stays in the inbox until that is put right", escape(name), why)
+            log.warning("%s: %s; it stays in %s until that is put right", escape(name), why, where)
         self.held[name] = why
 
     def _rest(self) -> None:
@@ -305,8 +345,8 @@ def scan(root: Path) -> Look:
         except OSError as error:  # a folder may not be read, or be listed but not entered
             if not folder:
                 raise
-            if error.errno in ONLY_ITS_OWN:
-                look.closed[folder] = ONLY_ITS_OWN[error.errno]
+            if error.errno in READING:
+                look.closed[folder] = READING[error.errno]
             elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
                 raise
     return look._replace(other=other)
@@ -320,8 +360,8 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in ONLY_ITS_OWN:
-            return ONLY_ITS_OWN[error.errno]
+        if error.errno in READING:
+            return READING[error.errno]
         raise
     try:
         if Signature(*_signature(os.fstat(fd))) != signature:
@@ -335,8 +375,8 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
             return INCOMPLETE
         return ""
     except OSError as error:
-        if error.errno in ONLY_ITS_OWN:
-            return ONLY_ITS_OWN[error.errno]
+        if error.errno in READING:
+            return READING[error.errno]
         raise
     finally:
         os.close(fd)
@@ -359,29 +399,34 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def put_back(target: Path | str, source: Path | str) -> bool:
-    """Undo the claim of one file, in one step, and never over a newer one of its name: then it stays and is read.
+    """Undo the claim of one file, in one step, and never over a newer one of its name; whether it went back.
 
-    Whether it went back.
+    Raises OSError where it is not this file alone that cannot.
     """
-    os.makedirs(os.path.dirname(source), exist_ok=True)
-    if renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
-        return True
-    number = ctypes.get_errno()
-    # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
-    if number not in {errno.EEXIST, errno.EINVAL, errno.ENOSYS}:
+    try:
+        os.makedirs(os.path.dirname(source), exist_ok=True)
+        if renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
+            return True
+        number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
-    return False
+    except OSError as error:
+        # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
+        if error.errno not in {errno.EEXIST, errno.ENOTDIR, errno.EINVAL, errno.ENOSYS, *MOVING}:
+            raise
+        return False
 
 
 renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
-def _still_written(path: str) -> str:
-    """Why a claimed file has to go back: somebody has it open, or we must not even look; empty where all is well."""
+def _unfit(path: str) -> str:
+    """Why a claimed file has to go back: somebody has it open, or we cannot even look; empty where all is well."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except PermissionError:
-        return UNREADABLE
+    except OSError as error:
+        if error.errno in READING:
+            return READING[error.errno]
+        raise
     try:
         return WRITTEN if written_by_others(fd) else ""
     finally:
