@@ -318,6 +318,32 @@ def test_places_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
         load(given(tmp_path, text))
 
 
+@pytest.mark.parametrize("key", ["inbox", "outbox", "model", "metrics"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('""', " is '': should be the path of a f"),
+        ("loop", "/loop': cannot be a path: Symlink loop"),
+        ("loop/in", "/loop/in': cannot be a path: Symlink loop"),
+        (r'"a\0b"', r"/a\x00b': cannot be a path: embedded null byte; name another"),
+        (r'"\ud800"', r"/\ud800': cannot be a path: 'utf-8' codec"),
+    ],
+)
+def test_no_paths(tmp_path: Path, key: str, value: str, words: str) -> None:
+    """What can be no path, and an empty one, is refused by its key: it is not taken for the folder it stands in."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigError) as caught:
+        load(given(tmp_path, f"{key}: {value}\n"))
+    assert key in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_too_deeply(tmp_path: Path) -> None:
+    """YAML that has no end to it is refused in one line."""
+    assert complaint(tmp_path, "inbox: " + "[" * 3000) == ("cannot be read as YAML: its values are nested too deeply")
+
+
 def test_each_mistake_has_its_line(tmp_path: Path) -> None:
     """Several mistakes are told at once, each in a line that names the file."""
     path = given(tmp_path, "settle: -1\nworkers: x\nsettel: 1\nbatch: {size: 0}\n")

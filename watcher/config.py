@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from watcher.errors import ConfigError
 from watcher.fields import Rule  # noqa: TC001 - pydantic looks it up
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _path(value: object) -> object:
+    """Pass a path on, unless it is empty: pydantic takes that for the folder of the configuration."""
+    if value == "":
+        raise PydanticCustomError("path_type", "empty")
+    return value
+
+
+Place = Annotated[Path, Field(strict=False), BeforeValidator(_path)]
 
 
 class _Section(BaseModel):
@@ -50,9 +61,9 @@ class Limits(_Section):
 class Settings(_Section):
     """Everything that can be set; `config.yaml` says what each is for."""
 
-    inbox: Annotated[Path, Field(strict=False)] = Path("inbox")
-    outbox: Annotated[Path, Field(strict=False)] = Path("outbox")
-    model: Annotated[Path, Field(strict=False)] = Path("model")
+    inbox: Place = Path("inbox")
+    outbox: Place = Path("outbox")
+    model: Place = Path("model")
     settle: Seconds = 2.0
     patience: Seconds = 60.0
     batch: Batch = Batch()
@@ -66,7 +77,7 @@ class Settings(_Section):
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     limits: Limits = Limits()
     keep_days: Annotated[float, Field(gt=0, le=36500)] | None = None
-    metrics: Annotated[Path, Field(strict=False)] | None = None
+    metrics: Place | None = None
     fields: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
 
 
@@ -88,6 +99,8 @@ def load(path: Path | None) -> Settings:
             raise ConfigError(f"{path}: is a folder; name the file in it with --config") from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except RecursionError:
+            raise ConfigError(f"{path}: cannot be read as YAML: its values are nested too deeply") from None
         except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
             raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:  # an empty file: all defaults
@@ -141,8 +154,14 @@ class _Loader(yaml.SafeLoader):
 def _check_folders(settings: Settings) -> None:
     for key in ("inbox", "outbox", "model", "metrics"):
         path: Path | None = getattr(settings, key)
-        if path is not None and "~" in path.parts:
+        if path is None:
+            continue
+        if "~" in path.parts:
             raise ConfigError(f"{key} {path}: whose home '~' is depends on who runs it; write the folder out")
+        try:
+            path.resolve()
+        except (RuntimeError, ValueError) as error:  # a link to itself; a zero byte, or what is no text
+            raise ConfigError(f"{key} {ascii(str(path))}: cannot be a path: {error}; name another") from None
     inbox, outbox = settings.inbox.resolve(), settings.outbox.resolve()
     if inbox == outbox or inbox in outbox.parents or outbox in inbox.parents:
         raise ConfigError(
