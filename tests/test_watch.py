@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import ROOT
 from test_mounts import mount
 
 from watcher.watch import Watch, on_network
@@ -46,3 +49,17 @@ def test_a_folder_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for mode, events in (("auto", not network), ("events", True), ("scan", False)):
         with Watch(tmp_path, mode) as watch:
             assert watch.events is events
+
+
+WARNED = """
+import warnings
+import watcher.watch
+for module in ("watchdog.observers.inotify_c", "other"):
+    warnings.warn_explicit("a callback exists already", RuntimeWarning, module, 1, module)
+"""
+
+
+def test_what_the_library_warns_of() -> None:
+    """Its warnings, of folders that come and go, do not reach the journal; those of others do."""
+    done = subprocess.run([sys.executable, "-c", WARNED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["other:1: RuntimeWarning: a callback exists already"]

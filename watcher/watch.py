@@ -8,6 +8,7 @@ import re
 import select
 import threading
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
-# Its errors are of events that come while it is being stopped; whether it lives, `check` finds out.
+# Its errors are of events that come while it is being stopped; whether it lives, `check` finds out. Its warnings are of
+# folders that come and go; which are watched, `covers` finds out.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"watchdog\.")
 
 # File systems whose events do not tell what other machines do: there the timer alone wakes.
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs", "vboxsf"}
