@@ -99,9 +99,7 @@ def load(path: Path | None) -> Settings:
             raise ConfigError(f"{path}: is a folder; name the file in it with --config") from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except RecursionError:
-            raise ConfigError(f"{path}: cannot be read as YAML: its values are nested too deeply") from None
-        except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
+        except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
             raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is None:  # an empty file: all defaults
         values = {}
@@ -161,7 +159,7 @@ def _check_folders(settings: Settings) -> None:
         try:
             path.resolve()
         except (RuntimeError, ValueError) as error:  # a link to itself; a zero byte, or what is no text
-            raise ConfigError(f"{key} {ascii(str(path))}: cannot be a path: {error}; name another") from None
+            raise ConfigError(f"{key} {str(path)!a}: cannot be a path: {error}; name another") from None
     inbox, outbox = settings.inbox.resolve(), settings.outbox.resolve()
     if inbox == outbox or inbox in outbox.parents or outbox in inbox.parents:
         raise ConfigError(
