@@ -22,7 +22,7 @@ from watcher.config import Limits, Settings
 from watcher.errors import DigitdropError
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
 from watcher.worker import _send
-from watcher.workers import SHEET_LIMIT, Workers, _split
+from watcher.workers import SHEET_LIMIT, Worker, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +162,43 @@ def test_workers_that_end_before_they_begin(tmp_path: Path, monkeypatch: pytest.
                 continue
             break
     assert (row.reading.status, row.reading.value) == ("accepted", "7")
+
+
+def test_workers_that_hang_at_their_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not ready in time is ended: at the start that is told; later another one takes its place."""
+    (tmp_path / "a.png").write_bytes(crop())
+    jobs = [Job(str(tmp_path / "a.png"), "a.png")]
+    monkeypatch.setattr("watcher.workers.WARM", 0.5)
+    workers = Workers(Settings(model=ROOT / "model", workers=1))
+    workers.workers.append(Worker(workers.settings, None))
+    workers.workers[0].process.send_signal(signal.SIGSTOP)
+    with pytest.raises(DigitdropError, match=r"a worker process was not ready after 0\.5 s"), workers:
+        pytest.fail("it was ready")
+    monkeypatch.setattr("watcher.workers.WARM", 120.0)
+    workers.workers.clear()
+    with workers:
+        monkeypatch.setattr("watcher.workers.WARM", 0.5)
+        workers.workers[0].process.kill()
+        workers.workers[0].process.wait()
+        workers.workers[0] = Worker(workers.settings, None)
+        workers.workers[0].process.send_signal(signal.SIGSTOP)
+        with pytest.raises(OSError, match=r"a worker process was not ready after 0\.5 s"):
+            workers.read(jobs, None)
+        monkeypatch.setattr("watcher.workers.WARM", 120.0)
+        (row,) = workers.read(jobs, None)
+    assert row.reading.value == "7"
+
+
+def test_told_to_stop_while_workers_start() -> None:
+    """A worker that hangs at its start does not hold up the stop."""
+    told: list[bool] = []
+    workers = Workers(
+        Settings(model=ROOT / "model", workers=1), stop=lambda: bool(told), beat=lambda: told.append(True)
+    )
+    workers.workers.append(Worker(workers.settings, None))
+    workers.workers[0].process.send_signal(signal.SIGSTOP)
+    with workers:
+        assert not workers.model
 
 
 def test_idle_workers_that_were_killed_are_replaced(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 HERE = str(Path(__file__).parent.parent)  # where the workers find this package too
 WALL = 3.0  # times limits.seconds of processor time that a scan may take on the clock
 LATE = 10.0  # seconds more, after which the watcher itself ends a worker
+WARM = 120.0  # seconds until a new worker is given up that is not ready; TensorFlow alone takes some 10
 GRACE = 5.0  # seconds that a batch in work may go on when told to stop
 SLICE = 32  # scans at most that one task holds: they are what is done again when a scan kills its worker
 SMALLEST = 4  # scans at least: for fewer the way there and back takes longer than the reading
@@ -81,7 +82,7 @@ class Worker:
             self.channel.send(settings)
         self.model = ""  # the network it serves, once it is warm
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it
-        self.deadline = inf  # when the task in its hands is given up
+        self.deadline = time.monotonic() + WARM  # when its start, or the task in its hands, is given up
 
     def index(self) -> int:
         """Which of its jobs it has in hand."""
@@ -174,11 +175,12 @@ class Workers:
         self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
 
     def __enter__(self) -> Workers:
-        """Wait until all are warm. Raises DigitdropError where one cannot start."""
+        """Wait until all are warm, or told to stop. Raises DigitdropError where one cannot start."""
         try:
             self._fill()
-            while not all(worker.model for worker in self.workers):
+            while not (self.stop() or all(worker.model for worker in self.workers)):
                 self._hear(0.5)
+                self._end_late()
                 self.beat()
         except BaseException:
             self.__exit__()
@@ -218,9 +220,7 @@ class Workers:
                 self._hand_out()
                 for worker, answer in self._hear(timeout=0.5):
                     self._take(*self._busy.pop(worker), answer, done)
-                for worker in self._busy:
-                    if time.monotonic() > worker.deadline:  # one that is stopped does not hear its own alarm
-                        worker.process.kill()
+                self._end_late()
                 self.beat()
                 self._heed()
         except BaseException:
@@ -260,6 +260,12 @@ class Workers:
                 worker.deadline = time.monotonic() + (scans + 1) * WALL * self.settings.limits.seconds + LATE
                 with suppress(ConnectionError):  # it died idle: its closed channel says so next
                     worker.channel.send(task)
+
+    def _end_late(self) -> None:
+        """Kill those whose time is over, as one that is stopped does not hear its own alarm; `_hear` buries them."""
+        for worker in self.workers:
+            if (worker in self._busy or not worker.model) and time.monotonic() > worker.deadline:
+                worker.process.kill()
 
     def _heed(self) -> None:
         """Raise Stopped where we were told to stop, and what is in work takes too long."""
@@ -320,6 +326,8 @@ class Workers:
         death = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if not was_ready:
             text = f"a worker process ended at its start with {death}: {words or 'no word'}"
+            if time.monotonic() > worker.deadline:
+                text = f"a worker process was not ready after {WARM:g} s: {words or 'no word'}"
             # What served once will serve again, once the system has what it takes.
             raise OSError(errno.EAGAIN, text, "workers") if self.model else DigitdropError(text)
         late = -code in {signal.SIGALRM, signal.SIGPROF} or time.monotonic() > worker.deadline
