@@ -132,6 +132,14 @@ def test_read_whole_missing(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "a.png")
 
 
+def test_read_whole_of_a_bad_sector() -> None:
+    """A file that the disk does not give is the environment's fault, told by its path."""
+    # This one of the kernel's opens, and has nothing at its beginning.
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_whole("/proc/self/mem", 9)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, "/proc/self/mem")
+
+
 @pytest.mark.parametrize("limit", [0, 10**6])
 def test_read_whole_of_a_growing_file(limit: int) -> None:
     """A file that gives other bytes than its size says is not taken: somebody still writes it."""

@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ import pytest
 from conftest import ROOT, Folder, crop, until
 from PIL import Image
 
-from watcher.inbox import INCOMPLETE, NO_WAY_BACK, UNREADABLE, UNTAKABLE, WRITTEN
+from watcher.inbox import DAMAGED, INCOMPLETE, NO_WAY_BACK, UNREADABLE, UNTAKABLE, WRITTEN
 from watcher.results import unescape
 from watcher.status import states
 
@@ -662,6 +663,19 @@ def test_36_told_to_stop_under_load(folder: Folder, number: int) -> None:
     folder.check()
 
 
+def test_36_told_to_stop_in_the_first_look(folder: Folder) -> None:
+    """While a large, slow inbox is looked at for the first time, it says that it starts, and can be stopped."""
+    folder.configure(watch="scan")
+    for number in range(600):
+        (folder.inbox / str(number)).mkdir()
+    process = folder.launch(fault="slow")
+    until(lambda: states(folder.inbox), "a report")
+    assert "health     starting" in folder.command("status").stdout
+    assert folder.stop(process) == 0
+    assert "ready after" not in folder.log(process)
+    assert "Traceback" not in folder.log(process)
+
+
 def test_36_told_to_stop_while_a_scan_hangs(folder: Folder) -> None:
     """A scan that its worker does not come to an end with does not hold up the stop, and is left to the next one."""
     folder.configure(limits={"seconds": 60})
@@ -742,6 +756,24 @@ def test_38_no_room(folder: Folder, where: str) -> None:
         folder.check()
         assert {row["status"] for row in folder.rows()} <= {"accepted", "review"}
         folder.stop(process)
+
+
+def test_38_what_comes_meanwhile(folder: Folder) -> None:
+    """While something hinders it, the watcher counts what comes, and claims none of it."""
+    process = folder.start()
+    staging = folder.outbox / ".staging"
+    staging.rmdir()
+    staging.write_text("in the way")
+    folder.drop("first.png", small(1))
+    until(folder.degraded, "the trouble")
+    for number in range(3):
+        folder.drop(f"{number}.png", small(number))
+    until(lambda: [state.waiting for state in states(folder.inbox)] == [3], "them to be counted")
+    assert len(folder.work()) == 1
+    staging.unlink()
+    folder.wait()
+    assert folder.stop(process) == 0
+    folder.check()
 
 
 @as_root
@@ -884,6 +916,25 @@ def test_40_a_claimed_file_that_is_closed(folder: Folder) -> None:
     assert folder.log(process).count(f"WARNING sub/a.png: {why}; it stays in {folder.inbox}/.work until") == 1
     (folder.root / "its owners.png").chmod(0o644)
     comes(folder, "sub/a.png")
+    folder.check()
+
+
+def test_40_a_bad_sector(folder: Folder) -> None:
+    """A scan that the disk does not give goes back and is named; no row blames it, and the others are delivered."""
+    folder.configure(**PLAIN, batch={"size": 256, "wait": 1.0})
+    process = folder.start(fault="sector")
+    for number, name in enumerate(("a.png", "sector.png", "z.png")):
+        folder.drop(name, small(number))
+    comes(folder, "a.png", "z.png")
+    folder.pulse()
+    assert (folder.inbox / "sector.png").read_bytes() == small(1)
+    assert folder.held() == {DAMAGED: 1}
+    assert not folder.degraded()
+    assert folder.log(process).count(f"WARNING sector.png: {DAMAGED}") == 1
+    assert re.search(r"WARNING .*/sector\.png: Input/output error; nothing is lost", folder.log(process))
+    assert folder.stop(process) == 0
+    folder.start()
+    comes(folder, "sector.png")
     folder.check()
 
 

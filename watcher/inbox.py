@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from watcher.errors import Stopped
 from watcher.formats import complete, unfilled
 from watcher.mounts import Place, kind_of
 from watcher.results import escape
@@ -59,7 +60,9 @@ RENAME_NOREPLACE = 1  # renameat2(2)
 OWN_LEASES = {"nfs", "nfs4", "cifs", "smb3"}  # file systems that refuse a lease where their server gives none
 SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
 ON_THEIR_WAY = 2  # batches that are not decided yet when all goes well: one is read, one is delivered
+SICK = 60.0  # seconds until a file that the disk does not give is tried again: a bad sector takes long each time
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
+CHUNK = 1 << 20  # bytes that are read at once
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
@@ -89,6 +92,7 @@ class Inbox:
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self._stuck: dict[str, list[str]] = {}  # batch that cannot be read yet, nor put back → its scans
+        self._damaged: dict[str, float] = {}  # file that the disk does not give → until when it is left alone
         self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
         self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans last changed, monotonic seconds
         self.looked = False  # the folder was scanned at least once
@@ -108,6 +112,8 @@ class Inbox:
         `finish`. What the environment does to us goes to `trouble` (None: all is well), and is tried again. The next
         batch may be asked for while `ON_THEIR_WAY` others are not decided: `landed` waits for them, and raises what
         hindered them. Whose claim was taken away, with the inbox, goes to `forget` by its name.
+
+        Raises Stopped when told to stop while the folder is looked at: a large one takes long.
         """
         pause = BACK_OFF[0]
         while not self.stop():
@@ -122,15 +128,14 @@ class Inbox:
                     finish(batch)
                 self._stuck.clear()
                 for batch in self.claims.undecided():
-                    yield from self._hand_out(batch, forget)
+                    yield from self._hand_out(batch, forget, again=True)
                 landed()
                 if not self._under_way():
                     self.claims.release()
                     yield from self._fresh(forget)
                     landed()
                 if self._under_way():  # could not be delivered, and `trouble` was told
-                    self._pause(pause)
-                    pause = min(2 * pause, BACK_OFF[1])
+                    pause = self._back_off(pause)
                     continue
                 trouble(None)
                 pause = BACK_OFF[0]
@@ -144,8 +149,14 @@ class Inbox:
                 trouble(error)
                 if once:
                     raise
-                self._pause(pause)
-                pause = min(2 * pause, BACK_OFF[1])
+                pause = self._back_off(pause)
+
+    def _back_off(self, seconds: float) -> float:
+        """Wait after trouble, and know what comes meanwhile; how long to wait the next time."""
+        with suppress(OSError):  # the trouble may be the inbox's own
+            self._look()
+        self._pause(seconds)
+        return min(2 * seconds, BACK_OFF[1])
 
     def _miss(self, forget: Callable[[str], None]) -> None:
         """Notice the batches that were handed out, and whose claims have gone without being delivered."""
@@ -182,12 +193,16 @@ class Inbox:
                 if self._under_way() > ON_THEIR_WAY:
                     return
 
-    def _hand_out(self, batch: Batch, forget: Callable[[str], None]) -> Iterator[Batch]:
+    def _hand_out(self, batch: Batch, forget: Callable[[str], None], again: bool = False) -> Iterator[Batch]:
         jobs, stuck = batch.jobs(), []
         for job in list(jobs):
+            self.beat()
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
-            if why := _unfit(job.path):
+            # What hindered a batch that comes again may be one file that the disk does not give.
+            if why := _unfit(job.path, self.settings.limits.bytes if again else 0):
                 jobs.remove(job)
+                if why == DAMAGED:
+                    self._damaged[job.name] = time.monotonic() + SICK
                 if put_back(job.path, os.path.join(self.root, job.name)):
                     self._hold(job.name, why)
                 else:
@@ -216,16 +231,24 @@ class Inbox:
     def _look(self) -> dict[str, float]:
         """Scan the folder; the files that settled, and for how many seconds."""
         start = time.monotonic()
-        seen, self.other, folders, closed = scan(self.root)
+        seen, self.other, folders, closed = scan(self.root, self._turn)
         settled = self.settling.observe(seen, time.monotonic())
+        self._damaged = {name: until for name, until in self._damaged.items() if name in seen}
         stuck = {name for names in self._stuck.values() for name in names}
-        self.held = {name: why for name, why in self.held.items() if name in settled or name in closed or name in stuck}
+        kept = settled.keys() | closed.keys() | stuck | self._damaged.keys()
+        self.held = {name: why for name, why in self.held.items() if name in kept}
         for folder, why in closed.items():
             self._hold(folder, why)
         self.backlog = sum(name not in self.held for name in settled)
         self.watch.covers(folders)
         self._took, self.looked = time.monotonic() - start, True
         return settled
+
+    def _turn(self) -> None:
+        """Give a sign of life; raises Stopped when told to stop."""
+        self.beat()
+        if self.stop():
+            raise Stopped
 
     def _claim(self, settled: list[tuple[str, float]]) -> Batch | None:
         """Move files into a claim of our own; None where none of them is ready."""
@@ -275,6 +298,13 @@ class Inbox:
             return TOO_LONG
         if not self.takes(name):
             return REFUSED
+        if name in self._damaged:
+            if time.monotonic() < self._damaged[name]:
+                return DAMAGED
+            if why := _unfit(str(self.root / name), self.settings.limits.bytes):
+                self._damaged[name] = time.monotonic() + SICK
+                return why
+            del self._damaged[name]
         # Else a claim would be made for it and removed again at each look.
         if self.held.get(name) == UNTAKABLE and not os.access((self.root / name).parent, os.W_OK):
             return UNTAKABLE
@@ -319,13 +349,17 @@ class Look(NamedTuple):
     closed: dict[str, str]  # folders that cannot be looked into, and why
 
 
-def scan(root: Path) -> Look:
-    """Look at all that is under a folder, without opening any file. Raises OSError where it cannot be looked into."""
+def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
+    """Look at all that is under a folder, without opening any file; `turn` is called before each folder in it.
+
+    Raises OSError where it cannot be looked into.
+    """
     look = Look({}, 0, set(), {})
     other = 0
     folders = [("", os.stat(root).st_ino)]
     while folders:
         folder, inode = folders.pop()
+        turn()
         try:
             entries = list(os.scandir(root / folder))
             look.folders.add(inode)
@@ -419,18 +453,26 @@ def put_back(target: Path | str, source: Path | str) -> bool:
 renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
-def _unfit(path: str) -> str:
-    """Why a claimed file has to go back: somebody has it open, or we cannot even look; empty where all is well."""
+def _unfit(path: str, limit: int) -> str:
+    """Why a claimed file has to go back; empty where all is well.
+
+    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if written_by_others(fd):
+                return WRITTEN
+            at = 0
+            while os.fstat(fd).st_size <= limit and (data := os.pread(fd, CHUNK, at)):
+                at += len(data)
+        finally:
+            os.close(fd)
     except OSError as error:
         if error.errno in READING:
             return READING[error.errno]
         raise
-    try:
-        return WRITTEN if written_by_others(fd) else ""
-    finally:
-        os.close(fd)
+    return ""
 
 
 def _remove_empty(folder: Path) -> None:

@@ -256,7 +256,7 @@ def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, in
     What is too much is not read, and so has no SHA-256: of a film that lies there by mistake that takes minutes.
     Raises OSError; EAGAIN where the file changed meanwhile, as a rename does not stop a writer that has it open.
     """
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         before = os.fstat(file.fileno())
         if before.st_size > limit:
             fault = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")

@@ -129,9 +129,11 @@ class Service:
         state.held, state.other = dict(Counter(inbox.held.values())), inbox.other
         state.held_names, state.closed = _held(inbox)
         state.degraded = [text for text in (self._trouble, inbox.watch.trouble) if text]
+        first = not self.ready and (inbox.looked or bool(self._trouble))
+        self.ready |= first
+        state.starting = not self.ready
         words = ["WATCHDOG=1", f"STATUS={headline(state)}"]
-        if not self.ready and (inbox.looked or self._trouble):
-            self.ready = True
+        if first:
             words.append("READY=1")
             log.info("reading with %s, ready after %.1f s", state.model, self._told - self._began)
         if not self.ready:

@@ -43,6 +43,7 @@ class State:
     reasons: dict[str, int] = field(default_factory=dict)  # the same, by the reason that they were not accepted
     latency: dict[str, float] = field(default_factory=dict)  # seconds from drop to delivery of recent scans: p50, p95
     last_delivery: str = ""
+    starting: bool = False  # the inbox was not looked at yet
     degraded: list[str] = field(default_factory=list)  # what hinders it
     started: float = 0.0  # seconds since 1970, as the next two
     last_delivered: float = 0.0
@@ -76,7 +77,8 @@ def left_behind(inbox: Path) -> str:
 def headline(state: State) -> str:
     """A state in one line."""
     failed = state.rows.get("failed", 0)
-    words = [f"{state.waiting:,} waiting, {state.in_flight:,} in flight, {sum(state.rows.values()):,} rows delivered"]
+    words = ["starting"] if state.starting else []
+    words += [f"{state.waiting:,} waiting, {state.in_flight:,} in flight, {sum(state.rows.values()):,} rows delivered"]
     words += [f"{failed:,} failed"] if failed else []
     words += [f"degraded: {text}" for text in state.degraded]
     return "; ".join(words)
@@ -92,7 +94,7 @@ def describe(state: State, at: float) -> str:
     lines = [
         ("watcher", f"process {state.pid}, up {duration(at - state.started)}, version {state.version}"),
         ("model", state.model),
-        ("health", f"DEGRADED: {health[0]}" if health else "good"),
+        ("health", f"DEGRADED: {health[0]}" if health else "starting" if state.starting else "good"),
         *[("", f"DEGRADED: {text}") for text in health[1:]],
         ("inbox", state.inbox),
         ("", f"{state.waiting:,} waiting{first}"),

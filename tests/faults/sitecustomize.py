@@ -6,6 +6,8 @@ FAULT="kill before sync .staging/" at the first fsync, or syncfs, of what has th
 FAULT="refuse :" has the outbox refuse names that hold a colon, as VFAT and NTFS do;
 FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT; "decoder patient" does so
 where only processor time counts;
+FAULT="sector" has the disk not give the middle of a file called sector.png;
+FAULT="slow" makes a look at each folder of the inbox take a fifth of a second, as on a busy file server;
 FAULT="events" ends the threads that bring file events, on SIGUSR1.
 """
 
@@ -77,6 +79,44 @@ if words[:1] == ["refuse"] and (is_watcher or is_worker):
 
     for name in ("open", "link", "mkdir"):
         refusing(name)
+
+if words == ["sector"] and (is_watcher or is_worker):
+    import builtins
+    import io
+
+    real_opener, real_pread = io.open, os.pread
+
+    class Damaged(io.BufferedReader):
+        """A file that opens, and says how large it is."""
+
+        def read(self, _: int | None = -1, /) -> bytes:
+            """Read past the bad sector."""
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def opener(file: Any, mode: str = "r", *arguments: Any, **more: Any) -> Any:
+        """Open a file, damaged or not."""
+        if mode == "rb" and os.path.basename(str(file)) == "sector.png":
+            return Damaged(io.FileIO(file))
+        return real_opener(file, mode, *arguments, **more)
+
+    def pread(fd: int, count: int, at: int) -> bytes:
+        """Read what both ends of a file hold, and no more of a damaged one."""
+        if count > 65536 and os.readlink(f"/proc/self/fd/{fd}").endswith("/sector.png"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_pread(fd, count, at)
+
+    vars(builtins)["open"], vars(os)["pread"] = opener, pread
+
+if words == ["slow"] and is_watcher:
+    real_scandir = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        """Look at a folder, slowly where it is in the inbox."""
+        if "/inbox/" in str(path) and "/.work" not in str(path):
+            time.sleep(0.2)
+        return real_scandir(path)
+
+    vars(os)["scandir"] = scandir
 
 if words[:1] == ["decoder"] and is_worker:
     from PIL import Image
