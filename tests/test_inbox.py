@@ -24,6 +24,7 @@ from watcher.config import Settings
 from watcher.errors import Stopped
 from watcher.inbox import CHANGED, INCOMPLETE, NO_WAY_BACK, UNREADABLE, WRITTEN, Inbox, put_back, ready, scan
 from watcher.mounts import kind_of
+from watcher.outbox import Outbox
 from watcher.settle import Signature
 from watcher.watch import Watch
 
@@ -396,6 +397,17 @@ def test_a_claimed_file_that_cannot_go_back(settings: Settings, inbox: Inbox, na
     assert taken(inbox) == [name]
     assert not inbox.held
     assert not inbox.claims.undecided()
+
+
+def test_an_odd_name_while_the_outbox_has_gone(settings: Settings, inbox: Inbox) -> None:
+    """It is told that the outbox has gone; the scan is not taken for one that its user took back."""
+    inbox.takes = Outbox(settings).takes
+    (settings.inbox / "Müller.png").write_bytes(crop())
+    settings.outbox.rmdir()
+    with pytest.raises(FileNotFoundError):
+        taken(inbox)
+    settings.outbox.mkdir()
+    assert taken(inbox) == ["Müller.png"]
 
 
 def test_a_batch_that_is_put_back_whole(settings: Settings, inbox: Inbox) -> None:

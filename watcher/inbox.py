@@ -257,10 +257,10 @@ class Inbox:
         made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
+            why = TOO_LONG if len(escape(name).encode()) > LONGEST else "" if self.takes(name) else REFUSED
+            patient = quiet >= self.settings.patience
             try:
-                why = self._hindrance(name) or ready(
-                    self.root / name, self.settling.signature(name), quiet >= self.settings.patience
-                )
+                why = why or self._hindrance(name) or ready(self.root / name, self.settling.signature(name), patient)
             except FileNotFoundError:
                 self.settling.forget(name)
                 continue  # its user took it back: no row, no error
@@ -293,11 +293,7 @@ class Inbox:
         return batch
 
     def _hindrance(self, name: str) -> str:
-        """Why a file is not even looked into; empty where it is."""
-        if len(escape(name).encode()) > LONGEST:
-            return TOO_LONG
-        if not self.takes(name):
-            return REFUSED
+        """What is known to hinder a file, and still does; empty where it has a fresh start."""
         if name in self._damaged:
             if time.monotonic() < self._damaged[name]:
                 return DAMAGED
