@@ -165,7 +165,7 @@ def measure_growth(options: Namespace) -> Table:
 def measure_names(options: Namespace) -> Table:
     """One look at an inbox tree with very many names: its time, and the memory that it takes."""
     program = (
-        "import resource, sys, time; from pathlib import Path; from watcher.inbox import scan; "
+        "import resource, sys, time; from pathlib import Path; from watcher.folder import scan; "
         "from watcher.settle import Settling; settling = Settling(2.0)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for _ in range(2):\n"

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import yaml
 
-from watcher.inbox import scan
+from watcher.folder import scan
 from watcher.results import unescape
 from watcher.status import states
 

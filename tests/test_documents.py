@@ -18,7 +18,7 @@ from conftest import ROOT, Folder, crop
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
 from watcher import config
-from watcher.inbox import ENDINGS, IGNORED
+from watcher.folder import ENDINGS, IGNORED
 from watcher.metrics import Metrics
 from watcher.results import COLUMNS
 from watcher.status import State

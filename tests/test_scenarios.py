@@ -27,7 +27,8 @@ import pytest
 from conftest import ROOT, Folder, crop, until
 from PIL import Image
 
-from watcher.inbox import DAMAGED, INCOMPLETE, NO_WAY_BACK, UNREADABLE, UNTAKABLE, WRITTEN
+from watcher.file import DAMAGED, INCOMPLETE, UNREADABLE, UNTAKABLE, WRITTEN
+from watcher.inbox import NO_WAY_BACK
 from watcher.results import unescape
 from watcher.status import states
 

@@ -20,6 +20,7 @@ from watcher.claims import Claims
 from watcher.config import Settings
 from watcher.courier import Courier
 from watcher.errors import ConfigError, Stopped
+from watcher.file import put_back
 from watcher.inbox import Inbox
 from watcher.outbox import Outbox, check_folders
 from watcher.pipeline import read_whole, write
@@ -242,7 +243,7 @@ class World:
             for name in (*CHANGES, *LOOKS):
                 patch.setattr(os, name, self.operation(name, real[name]))
             patch.setattr(inbox_module, "SICK", 0.0)
-            patch.setattr(inbox_module, "put_back", self.operation("put_back", inbox_module.put_back))
+            patch.setattr(inbox_module, "put_back", self.operation("put_back", put_back))
             patch.setattr(claims_module, "syncfs", self.operation("syncfs", claims_module.syncfs))
             patch.setattr(io, "open", opened)
             patch.setattr("builtins.open", opened)

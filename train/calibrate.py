@@ -16,7 +16,7 @@ import numpy as np
 from train import calibration, card, plots
 from train.labels import LABELS, LabelError
 from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
-from watcher.inbox import scan
+from watcher.folder import scan
 from watcher.results import escape
 
 if TYPE_CHECKING:

@@ -23,7 +23,9 @@ from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
 from watcher.errors import DigitdropError, Stopped, UsageError, told
-from watcher.inbox import UNREADABLE, Inbox, scan
+from watcher.file import UNREADABLE
+from watcher.folder import scan
+from watcher.inbox import Inbox
 from watcher.outbox import Outbox, check_folders
 from watcher.progress import Progress
 from watcher.results import Delivery, escape, now, to_csv
@@ -102,7 +104,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress, suppress(Stopped), courier:
                 belt = Belt(workers, outbox, courier, service, progress.done)
-                for batch in inbox.batches(belt.finish, turn, arguments.once, belt.clear, belt.forget):
+                for batch in inbox.batches(belt.finish, turn, arguments.once, landed=belt.clear, forget=belt.forget):
                     try:
                         belt.put(batch)
                     except OSError as error:  # not the scans' fault: the claim stays, and comes again

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
-from watcher.inbox import IGNORED
+from watcher.folder import IGNORED
 from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
 from watcher.watch import Watch, on_network

@@ -1,22 +1,18 @@
-"""The inbox as a stream of batches: scan the folder, wait for files to settle, claim them by rename."""
+"""The inbox as a stream of batches: look at the folder, wait for files to settle, claim them by rename."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
 import logging
 import math
 import os
-import signal
 import time
 from contextlib import suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from watcher.errors import Stopped
-from watcher.formats import complete, unfilled
-from watcher.mounts import Place, kind_of
+from watcher.file import CHANGED, DAMAGED, INCOMPLETE, TOO_LONG, UNTAKABLE, WRITTEN, move, put_back, ready, unfit
+from watcher.folder import scan
+from watcher.mounts import Place
 from watcher.results import escape
 from watcher.settle import Settling, Signature
 
@@ -31,38 +27,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
-ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
-IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
 REFUSED = "the outbox's file system refuses its name"
-UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
-UNTAKABLE, DAMAGED = "no permission to take it out of its folder", "cannot be read from the disk"
 NO_WAY_BACK = ", and cannot be put back"  # behind why it should be
 LONGEST = 3000  # bytes of a path, escaped: behind the folders that claims and deliveries put before it, it still fits
-TOO_LONG = "its path is too long"
-# What hinders one file, or folder, and not the others: it stays where it is, and the rest goes on.
-READING = {
-    errno.EACCES: UNREADABLE,
-    errno.EPERM: UNREADABLE,
-    errno.ENAMETOOLONG: TOO_LONG,
-    errno.ELOOP: "became a symbolic link",
-    errno.EIO: DAMAGED,
-}
-MOVING = {
-    errno.EACCES: UNTAKABLE,
-    errno.EPERM: UNTAKABLE,
-    errno.EXDEV: "lies on another file system than the inbox",
-    errno.ENAMETOOLONG: TOO_LONG,
-    errno.EIO: DAMAGED,
-    errno.EBUSY: "in use by the system",
-}
-RENAME_NOREPLACE = 1  # renameat2(2)
-OWN_LEASES = {"nfs", "nfs4", "cifs", "smb3"}  # file systems that refuse a lease where their server gives none
 SELDOM, OFTEN = 30, 4  # times as long as a look at the folder takes: until the next, and at least until then
 ON_THEIR_WAY = 2  # batches that are not decided yet when all goes well: one is read, one is delivered
 SICK = 60.0  # seconds until a file that the disk does not give is tried again: a bad sector takes long each time
 BEAT = 5.0  # seconds between signs of life while there is nothing to do
-CHUNK = 1 << 20  # bytes that are read at once
 BACK_OFF = (1.0, 30.0)  # seconds to wait after trouble: the first time, and at most
 
 
@@ -199,7 +170,7 @@ class Inbox:
             self.beat()
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             # What hindered a batch that comes again may be one file that the disk does not give.
-            if why := _unfit(job.path, self.settings.limits.bytes if again else 0):
+            if why := unfit(job.path, self.settings.limits.bytes if again else 0):
                 jobs.remove(job)
                 if why == DAMAGED:
                     self._damaged[job.name] = time.monotonic() + SICK
@@ -273,16 +244,14 @@ class Inbox:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.add(target.parent)
             try:
-                os.rename(self.root / name, target)
+                why = move(self.root / name, target)
             except FileNotFoundError:
                 self.settling.forget(name)
                 continue
-            except OSError as error:
-                if error.errno not in MOVING:
-                    raise
-                self._hold(name, MOVING[error.errno])
+            if why:
+                self._hold(name, why)
                 continue
-            if Signature(*_signature(os.lstat(target))) != self.settling.signature(name):
+            if Signature.of(os.lstat(target)) != self.settling.signature(name):
                 put_back(target, self.root / name)  # replaced in the last moment: has to settle as what it is now
             else:
                 arrived.append(self.settling.since(name))
@@ -297,7 +266,7 @@ class Inbox:
         if name in self._damaged:
             if time.monotonic() < self._damaged[name]:
                 return DAMAGED
-            if why := _unfit(str(self.root / name), self.settings.limits.bytes):
+            if why := unfit(str(self.root / name), self.settings.limits.bytes):
                 self._damaged[name] = time.monotonic() + SICK
                 return why
             del self._damaged[name]
@@ -334,141 +303,6 @@ class Inbox:
         while not (woken := self.watch.wait(min(BEAT, left := end - time.monotonic()))) and left > BEAT:
             self.beat()
         return woken
-
-
-class Look(NamedTuple):
-    """What a scan of a folder saw."""
-
-    scans: dict[str, Signature]  # regular files that are meant for us, by path relative to the folder
-    other: int  # files that are not
-    folders: set[int]  # it and those under it, by inode
-    closed: dict[str, str]  # folders that cannot be looked into, and why
-
-
-def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
-    """Look at all that is under a folder, without opening any file; `turn` is called before each folder in it.
-
-    Raises OSError where it cannot be looked into.
-    """
-    look = Look({}, 0, set(), {})
-    other = 0
-    folders = [("", os.stat(root).st_ino)]
-    while folders:
-        folder, inode = folders.pop()
-        turn()
-        try:
-            entries = list(os.scandir(root / folder))
-            look.folders.add(inode)
-            for entry in entries:
-                if entry.name.startswith(IGNORED):
-                    continue
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    with suppress(FileNotFoundError):
-                        # Not entry.inode(), which of a mount point is the one beneath the mount.
-                        folders.append((name, entry.stat(follow_symlinks=False).st_ino))
-                elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
-                    other += 1
-                else:
-                    with suppress(FileNotFoundError):
-                        look.scans[name] = Signature(*_signature(entry.stat(follow_symlinks=False)))
-        except OSError as error:  # a folder may not be read, or be listed but not entered
-            if not folder:
-                raise
-            if error.errno in READING:
-                look.closed[folder] = READING[error.errno]
-            elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
-                raise
-    return look._replace(other=other)
-
-
-def ready(path: Path, signature: Signature, patient: bool) -> str:
-    """Why a settled file should not be taken yet; empty where it should.
-
-    `patient`: it was waited for long enough, so that an incomplete file is taken as it is.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in READING:
-            return READING[error.errno]
-        raise
-    try:
-        if Signature(*_signature(os.fstat(fd))) != signature:
-            return CHANGED
-        if written_by_others(fd):
-            return WRITTEN
-        if patient:
-            return ""
-        read = lru_cache(maxsize=2)(lambda offset, count: os.pread(fd, count, offset))  # both ends, once
-        if not complete(read, signature.size) or unfilled(read, signature.size):
-            return INCOMPLETE
-        return ""
-    except OSError as error:
-        if error.errno in READING:
-            return READING[error.errno]
-        raise
-    finally:
-        os.close(fd)
-
-
-def written_by_others(fd: int) -> bool:
-    """Whether some process has the file open for writing, where the system can tell (fcntl(2), F_SETLEASE)."""
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when somebody opens it while we look
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        # EAGAIN is the answer; anything else (not ours, a file system without leases) is no answer.
-        return error.errno == errno.EAGAIN and kind_of(os.fstat(fd).st_dev) not in OWN_LEASES
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def _signature(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def put_back(target: Path | str, source: Path | str) -> bool:
-    """Undo the claim of one file, in one step, and never over a newer one of its name; whether it went back.
-
-    Raises OSError where it is not this file alone that cannot.
-    """
-    try:
-        os.makedirs(os.path.dirname(source), exist_ok=True)
-        if renameat2(-100, os.fsencode(target), -100, os.fsencode(source), RENAME_NOREPLACE) == 0:
-            return True
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(target))
-    except OSError as error:
-        # NFS and others cannot: a link and an unlink would leave it in both places if we died between them.
-        if error.errno not in {errno.EEXIST, errno.ENOTDIR, errno.EINVAL, errno.ENOSYS, *MOVING}:
-            raise
-        return False
-
-
-renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-
-
-def _unfit(path: str, limit: int) -> str:
-    """Why a claimed file has to go back; empty where all is well.
-
-    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if written_by_others(fd):
-                return WRITTEN
-            at = 0
-            while os.fstat(fd).st_size <= limit and (data := os.pread(fd, CHUNK, at)):
-                at += len(data)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno in READING:
-            return READING[error.errno]
-        raise
-    return ""
 
 
 def _remove_empty(folder: Path) -> None:

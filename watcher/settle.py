@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
 
@@ -15,6 +16,11 @@ class Signature(NamedTuple):
     inode: int
     size: int
     mtime: int  # ns; compared, never believed: `cp -p` brings dates of 2001, and of tomorrow
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        """The signature of a file with this status."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Settling:

@@ -1,0 +1,34 @@
+"""What counts as a scan."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from watcher.folder import scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_only_scans_are_seen(tmp_path: Path) -> None:
+    """Hidden, temporary and other files, links, pipes, sockets and folders named like scans are never touched."""
+    for name in ("a.png", "X.PNG", "x.jpeg", "scan.TIF", "deep/er/b.webp", "form.pdf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for name in (".a.png", "._a.png", ".DS_Store", "~$a.png", ".nfs0001", "@eaDir/a.png", ".stfolder/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("Thumbs.db", "a.png.tmp", "a.png.part", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.png"))
+        seen, other, folders, closed = scan(tmp_path)
+    assert sorted(seen) == ["X.PNG", "a.png", "deep/er/b.webp", "form.pdf", "scan.TIF", "x.jpeg"]
+    assert other == 7
+    assert len(folders) == 4  # deep, deep/er, folder.png and the folder itself
+    assert closed == {}

@@ -1,0 +1,64 @@
+"""What lies in a folder of scans, at one look."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from watcher.file import READING
+from watcher.settle import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
+IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
+
+
+class Look(NamedTuple):
+    """What a scan of a folder saw."""
+
+    scans: dict[str, Signature]  # regular files that are meant for us, by path relative to the folder
+    other: int  # files that are not
+    folders: set[int]  # it and those under it, by inode
+    closed: dict[str, str]  # folders that cannot be looked into, and why
+
+
+def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
+    """Look at all that is under a folder, without opening any file; `turn` is called before each folder in it.
+
+    Raises OSError where it cannot be looked into.
+    """
+    look = Look({}, 0, set(), {})
+    other = 0
+    folders = [("", os.stat(root).st_ino)]
+    while folders:
+        folder, inode = folders.pop()
+        turn()
+        try:
+            entries = list(os.scandir(root / folder))
+            look.folders.add(inode)
+            for entry in entries:
+                if entry.name.startswith(IGNORED):
+                    continue
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        # Not entry.inode(), which of a mount point is the one beneath the mount.
+                        folders.append((name, entry.stat(follow_symlinks=False).st_ino))
+                elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
+                    other += 1
+                else:
+                    with suppress(FileNotFoundError):
+                        look.scans[name] = Signature.of(entry.stat(follow_symlinks=False))
+        except OSError as error:  # a folder may not be read, or be listed but not entered
+            if not folder:
+                raise
+            if error.errno in READING:
+                look.closed[folder] = READING[error.errno]
+            elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
+                raise
+    return look._replace(other=other)
