@@ -15,7 +15,7 @@ from test_line import PLACES, drawn, image
 
 from watcher.decoding import BLANK, CLASSES, Candidate, penalised
 from watcher.line import HEIGHT
-from watcher.looks import MISCUT, WAYS, agreed, checked, likelihood, look, standing_alone
+from watcher.looks import MISCUT, WAYS, WELL_CUT, agreed, checked, likelihood, look, standing_alone
 from watcher.model import load, load_fields
 
 if TYPE_CHECKING:
@@ -112,10 +112,32 @@ def test_readings_agree_on_what_all_find_likely() -> None:
 def test_digits_decide_between_two_values() -> None:
     """Digits that stand alone and are sure choose among likely values, but cannot choose an unlikely one."""
     sure = digits({1: 0.98, 7: 0.01, 10: 0.01}, {7: 1.0})
-    found = checked([Candidate("77", math.log(0.6)), Candidate("17", math.log(0.3))], sure)
-    assert found[0].value == "17"
-    found = checked([Candidate("77", math.log(0.95)), Candidate("17", math.log(0.95 * MISCUT / 2))], sure)
-    assert found[0].value == "77"
+    assert checked(rivals(0.6, 0.3), sure)[0].value == "17"
+    assert checked(rivals(0.95, 0.95 * WELL_CUT / 2), sure)[0].value == "77"
+
+
+@pytest.mark.parametrize(
+    ("stands", "trusted"),
+    [
+        (({1: 0.98, 7: 0.02}, {7: 1.0}), True),
+        (({1: 0.98, 7: 0.02}, {7: 1.0}, {10: 1.0}), True),  # a speck
+        (({1: 0.98, 7: 0.02},), False),  # two that touch, or one of them is missing
+        (({1: 0.98, 7: 0.02}, {7: 0.5, 10: 0.5}, {1: 0.9, 10: 0.1}), False),  # one too many
+        (({1: 0.98, 7: 0.02}, {4: 0.95, 7: 0.05}), False),  # they say 14, which is no value of the line
+    ],
+)
+def test_digits_that_were_cut_well_are_trusted_more(stands: tuple[dict[int, float], ...], *, trusted: bool) -> None:
+    """As many digits as the value has, which say another value, outdo it; else they leave it as it is."""
+    values = rivals(0.8, 0.8 * (WELL_CUT * MISCUT) ** 0.5)
+    found = checked(values, digits(*stands))
+    assert found[0].value == ("17" if trusted else "77")
+    if not trusted:
+        assert found == values
+
+
+def rivals(first: float, second: float) -> list[Candidate]:
+    """The values 77 and 17, as likely as that."""
+    return [Candidate("77", math.log(first)), Candidate("17", math.log(second))]
 
 
 def test_digits_are_read_only_where_they_can_change_something() -> None:

@@ -32,6 +32,9 @@ The second is for what the first leaves in doubt.
 SURE = 0.9  # of the likeliest value, for no more looks
 SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
+# The same where there are as many as the likeliest value has, and one of the values is what they say, with a
+# probability of at least SAID.
+WELL_CUT, SAID = 0.02, 0.1
 DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
 PART = 0.2  # of BODY: what is smaller is not even part of one
 END = 0.3  # of HEIGHT: what is lower and comes from above or below is the end of another line's writing
@@ -68,7 +71,7 @@ def look(
         readings += _readings(more if least else map(penalised, more))
         found = agreed(readings)
     # Where no other value is as near, the digits cannot make it the likelier one.
-    if len(found) > 1 and found[1].score > found[0].score + math.log(MISCUT):
+    if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
@@ -96,11 +99,17 @@ def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
 def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Candidate]:
     """Weigh values by (n, 11) probabilities of what stands alone on the line: ten digits and none.
 
-    The line was cut right with probability 1 - MISCUT, else the digits say nothing.
+    The line was cut right but for a share of MISCUT, or WELL_CUT, else the digits say nothing; where no other value is
+    as near as that, nothing changes.
     """
+    said = [likelihood(digits, one.value) for one in found]
+    count = np.count_nonzero(digits[:, -1] < 1 / 2)
+    miscut = WELL_CUT if count == len(found[0].value) and max(said) > SAID else MISCUT
+    if found[1].score <= found[0].score + math.log(miscut):
+        return [*found]
     weighed = [
-        Candidate(one.value, one.score + math.log((1 - MISCUT) * likelihood(digits, one.value) + MISCUT))
-        for one in found
+        Candidate(one.value, one.score + math.log((1 - miscut) * likely + miscut))
+        for one, likely in zip(found, said, strict=True)
     ]
     return sorted(weighed, key=lambda one: -one.score)
 
