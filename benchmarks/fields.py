@@ -63,13 +63,13 @@ def main() -> int:
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     data = mnist.load(arguments.data, Path.home() / ".cache" / "digitdrop" / "mnist")
     card, read_digits = load(arguments.model)
-    read_lines = load_fields(card)
-    if read_lines is None or card.field is None:
+    read_line = load_fields(card)
+    if read_line is None or card.field is None:
         print(f"{arguments.model} has no network for fields", file=sys.stderr)
         return 1
 
     def seen(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Candidate]]:
-        return look(image, read_lines, read_digits)
+        return look(image, read_line, read_digits)
 
     seeds = range(arguments.seeds)
     right_of = strings(data, seen, arguments.strings, seeds) | dates(data, seen, arguments.strings, seeds)

@@ -184,8 +184,8 @@ class _Fields:
 
     def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         network = network or self._start
-        read_lines = partial(read_along, lambda batch: network(batch, training=False).numpy())
-        read = reading_with(read_lines, self._read_digits)
+        read_line = partial(read_along, lambda batch: network(batch, training=False).numpy())
+        read = reading_with(read_line, self._read_digits)
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 

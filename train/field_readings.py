@@ -73,9 +73,9 @@ def reader(fields: Path, digits: Path) -> Read:
     return reading_with(line_reader(fields), digit_reader(digits))
 
 
-def reading_with(read_lines: LineReader, read_digits: Network) -> Read:
+def reading_with(read_line: LineReader, read_digits: Network) -> Read:
     """What the watcher reads on a line, with these networks."""
-    return lambda plane: look(as_image(plane), read_lines, read_digits)[1][0]
+    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
 
 
 def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:

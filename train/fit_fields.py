@@ -125,7 +125,7 @@ def compare(network: keras.Model, path: Path, lines: Lines, count: int = 200) ->
     same, largest = 0, 0.0
     some = lines.planes[:count]
     for index, plane in enumerate(some):
-        exported = read([as_image(plane)])[0]
+        exported = read(as_image(plane))
         original = network(ctc.batch_of(lines, np.array([index]), None)[0], training=False).numpy()[0]
         same += sum(candidates(a)[0].value == candidates(b)[0].value for a, b in zip(original, exported, strict=True))
         largest = max(largest, float(np.abs(original - exported).max()))

@@ -1,4 +1,4 @@
-"""Several looks at one line of writing: wider and, where it stays doubtful, narrower and digit by digit.
+"""Looks at one line of writing: as it is and, while it stays doubtful, wider, narrower and digit by digit.
 
 The networks are handed in; else this is pure.
 """
@@ -17,7 +17,7 @@ from watcher.line import BODY, HEIGHT, INKED
 from watcher.normalise import as_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from watcher.plane import Labels, Mask
 
 WAYS: Final = (1.18, -0.18), (0.85, 0.18)
-"""Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on.
-
-The second is for what the first leaves in doubt.
-"""
-SURE = 0.9  # of the likeliest value, for no more looks
+"""Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on."""
+SURE: Final = 0.99, 0.9  # of the likeliest value, for no look more in each of these ways
+SURE_OF_SEVERAL: Final = math.inf, 0.9  # the same where there may be one digit only
 SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 # The same where there are as many as the likeliest value has, and one of the values is what they say, with a
@@ -44,7 +42,7 @@ OVER = 0.5  # of the narrower one's width: parts of one digit overlap so much, f
 
 
 def look(
-    image: NDArray[np.float32], read_lines: LineReader, read_digits: Network, *, least: int = 0
+    image: NDArray[np.float32], read_line: LineReader, read_digits: Network, *, least: int = 0
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
 
@@ -53,34 +51,26 @@ def look(
     Returns the first network's (steps, CLASSES) probabilities at the line's own width, and the values found, the
     likeliest first.
     """
-    first, second = WAYS
+    # With a penalty two digits would be made of one with a foot, where there may be one only.
+    heard = (lambda said: said) if least else penalised
+    said = heard(read_line(image))
+    readings = [candidates(steps) for steps in said]
     if least:
-        said = read_lines([image])
-        readings = _readings(said)
         several = [math.exp(one.score) for found in readings for one in found if len(one.value) >= least]
         if sum(several) < SEVERAL * len(readings):
-            return said[0][0], []
-        # No penalty: it would make two digits of one with a foot, where there may be one only.
-        readings += _readings(read_lines([_otherwise(image, *first)]))
-    else:
-        said = [penalised(steps) for steps in read_lines([image, _otherwise(image, *first)])]
-        readings = _readings(said)
+            return said[0], []
     found = agreed(readings)
-    if found[0].score <= math.log(SURE):
-        more = read_lines([_otherwise(image, *second)])
-        readings += _readings(more if least else map(penalised, more))
+    for sure, way in zip(SURE_OF_SEVERAL if least else SURE, WAYS, strict=True):
+        if found[0].score > math.log(sure):
+            break
+        readings += [candidates(steps) for steps in heard(read_line(_otherwise(image, *way)))]
         found = agreed(readings)
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
         alone = standing_alone(image)
         if len(alone):
             found = checked(found, read_digits(alone))
-    return said[0][0], found
-
-
-def _readings(said: Iterable[NDArray[np.float32]]) -> list[list[Candidate]]:
-    """What each network finds in each look, from (networks, steps, CLASSES) probabilities of each."""
-    return [candidates(steps) for networks in said for steps in networks]
+    return said[0], found
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:

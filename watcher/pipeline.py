@@ -96,7 +96,7 @@ class Reader:
         cv2.setNumThreads(1)
         self.settings = settings
         self.card, self.predict = model.load(settings.model)
-        self.read_lines = model.load_fields(self.card)
+        self.read_line = model.load_fields(self.card)
         self.field_threshold = self.card.field.threshold(settings.accept.max_error) if self.card.field else math.inf
         self.threshold = self.card.digit.threshold(settings.accept.max_error)
         self.doubts = self.card.doubts(settings.accept.max_error)
@@ -170,7 +170,7 @@ class Reader:
 
     def _read_field(self, sheet: Sheet, page: Page) -> None:
         """Read a page as a line of digits; it has its reading where it can be nothing else, else a candidate for it."""
-        if self.read_lines is None:
+        if self.read_line is None:
             return
         with sheet.timed("line"):
             sheet.line = normalise_line(page)
@@ -181,7 +181,7 @@ class Reader:
             return
         with sheet.timed("read"):
             least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it
-            steps, found = look(sheet.line.image, self.read_lines, self.predict, least=least)
+            steps, found = look(sheet.line.image, self.read_line, self.predict, least=least)
             if found:
                 judge = self.card.calibration("field")
                 # Under a rule of one digit the line only tells whether there are more.
