@@ -72,6 +72,16 @@ def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
         assert one.value not in [other for other, _ in one.alternatives]
 
 
+@pytest.mark.parametrize("height", [165, 190, 230])
+@pytest.mark.parametrize("value", ["21", "71", "31", "11", "12"])
+def test_a_number_on_a_square_page_is_not_one_digit(reader: Reader, tmp_path: Path, value: str, height: int) -> None:
+    """A slim 1 at its side does not make the other digit one that stands alone."""
+    written = field(value, pitch=70)
+    page = np.pad(written, ((height - len(written), 0), (0, 0)), mode="edge")
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert row.reading.value == value or (row.reading.status == "review" and row.reading.confidence <= 0.5)
+
+
 @pytest.mark.parametrize("width", [800, 1600, 3000])
 @pytest.mark.parametrize("value", ["23", "7213"])
 def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, value: str, width: int) -> None:
@@ -257,6 +267,7 @@ def found(value: str, confidence: float, kind: str = "field", *boxes: Box) -> Re
         (found("2", 0.05, "digit"), found("423", 0.4), (100, 90), "423", "review"),  # hardly one, and perhaps several
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
+        (found("5", 0.99, "digit"), found("4", 0.9), (100, 200), "5", "review"),  # the two do not agree
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),
         (found("7", 0.99, "digit"), found("7", 0.4), (100, 300), "7", "review"),
         (
@@ -273,6 +284,13 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
     reading = of_two(digit, field, shape)
     assert (reading.value, reading.status) == (value, status)
     assert (reading.score is None) == (status == "review")  # or a calibration would count it as accepted
+
+
+def test_what_two_networks_are_sure_of_is_sure_to_neither() -> None:
+    """A digit that may be several, or the other way round, has the confidence that the other reading leaves it."""
+    reading = of_two(found("7", 0.99, "digit"), found("71", 0.66), (100, 90))
+    assert (reading.value, reading.alternative) == ("7", "71")
+    assert reading.confidence == reading.digits[0].confidence == pytest.approx(0.99 * 0.6)
 
 
 def test_no_calibration_changes_what_is_counted(tmp_path: Path) -> None:

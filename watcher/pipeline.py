@@ -212,6 +212,7 @@ class Reader:
                 self.card.digit,
                 self.threshold,
                 clipped=sheet.ink.clipped,
+                paired=sheet.ink.paired and not (sheet.is_wide or sheet.has_one),
                 rule=sheet.rule,
             )
             assert sheet.pixels is not None
