@@ -193,6 +193,13 @@ def test_faint_pencil() -> None:
     found_at(normalise(page), box)
 
 
+def test_hardly_any_contrast() -> None:
+    """On clean paper a few grey levels are ink."""
+    page = paper(160, 140, noise=0)
+    box = write(page, "5")
+    found_at(normalise(np.maximum(page, 227)), box)
+
+
 @pytest.mark.parametrize("turn", [0.0, 1.5])
 def test_form_box(turn: float) -> None:
     """A printed box around the digit is dropped, square or a little skew."""

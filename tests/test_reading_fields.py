@@ -93,22 +93,46 @@ def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, 
     assert (row.reading.value, row.reading.kind) == (value, "field")
 
 
+def small(value: str, tall: int, pen: int, size: tuple[int, int], at: float) -> NDArray[np.uint8]:
+    """A digit of some height on paper of (height, width), at half its height and a share of its width."""
+    height, width = size
+    page = np.full(size, 232, np.uint8)
+    points = np.array([(width * at + 0.9 * tall * x, (height - tall) / 2 + tall * y) for x, y in STROKES[value]])
+    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, pen, cv2.LINE_AA, 4)
+    return page
+
+
 @pytest.mark.parametrize(
-    ("drawn", "found"),
-    [(("2", 30, 6, 1600), (False, True)), (("7", 44, 4, 2000), (True, False))],
-    ids=["too small for the one", "too little ink for the other"],
+    ("page", "found", "value"),
+    [
+        (small("2", 30, 6, (100, 1600), 0.6), (False, True), "2"),
+        (np.maximum(small("7", 70, 9, (100, 300), 0.4), 224), (True, False), "7"),
+    ],
+    ids=["too small for the one", "too faint for the other"],
 )
 def test_what_one_alone_finds_on_a_wide_page_is_for_review(
-    reader: Reader, tmp_path: Path, drawn: tuple[str, int, int, int], found: tuple[bool, bool]
+    reader: Reader, tmp_path: Path, page: NDArray[np.uint8], found: tuple[bool, bool], value: str
 ) -> None:
     """Where the digit or the line is found alone, the page is neither blank nor accepted."""
-    value, tall, pen, width = drawn
-    page = np.full((100, width), 232, np.uint8)
-    points = np.array([(900 + 0.9 * tall * x, 50 - tall / 2 + tall * y) for x, y in STROKES[value]])
-    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, pen, cv2.LINE_AA, 4)
     assert (normalise(page) is not None, normalise_line(page) is not None) == found
     (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
     assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", value, "low_confidence")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        small("1", 40, 3, (120, 600), 0.85),  # of less ink there is no digit
+        small("1", 48, 3, (120, 1200), 0.85),
+        small("2", 40, 3, (120, 2400), 0.85),
+        small("2", 60, 4, (800, 600), 0.85),  # an upright page is not only looked at for a digit
+        small("7", 80, 5, (900, 800), 0.85),
+    ],
+)
+def test_a_small_digit_is_no_blank(reader: Reader, tmp_path: Path, page: NDArray[np.uint8]) -> None:
+    """Somewhere on much paper a digit is found, and for review."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert (row.reading.status, row.reading.kind) == ("review", "field")
 
 
 @pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])

@@ -22,8 +22,9 @@ VERSION = 4
 Page = NDArray[np.uint8]
 """A picture, (height, width) grey or (height, width, 3) RGB, paper and ink of any polarity."""
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
-MIN_CONTRAST = 9.0  # grey levels between ink and paper
+MIN_CONTRAST = 5.0  # grey levels between ink and paper
 MIN_SIGNAL = 5.0  # of ink over the paper's noise
+EDGE = 4.5  # grey levels: no stroke begins below
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
 GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
@@ -145,7 +146,7 @@ def _level(ink: Plane) -> tuple[Plane, float]:
     small = cv2.resize(ink, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     kernel = np.ones((odd(0.2 / 4), odd(0.2 / 4)), np.uint8)
     near = cv2.resize(cv2.blur(cv2.dilate(small, kernel), (5, 5)), (ink.shape[1], ink.shape[0]))
-    floor = max(GLOBAL_SHARE * (high - usual), 3 * noise + usual, MIN_CONTRAST / 2)
+    floor = max(GLOBAL_SHARE * (high - usual), 3 * noise + usual, EDGE)
     return np.asarray(np.maximum(LOCAL_SHARE * near, floor), np.float32), max(MIN_CONTRAST, MIN_SIGNAL * noise)
 
 

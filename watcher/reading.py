@@ -97,8 +97,8 @@ def read_digit(
     """Judge one digit by a network's probabilities, one for each of `classes`.
 
     It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. For
-    review is, however sure, what may be no digit at all, a digit that `rule` put in the place of a likelier one, and one
-    that is `paired` with another thing of its size, as if it were half of a number. A doubtful one whose ink is
+    review is, however sure, what may be no digit at all, a digit that `rule` put in the place of a likelier one, and
+    one that is `paired` with another thing of its size, as if it were half of a number. A doubtful one whose ink is
     `clipped` by the page's edge has that for its reason.
     """
     ranked, none, score = rank(probabilities, classes)
