@@ -160,7 +160,10 @@ def test_the_files_of_a_delivery(delivered: Folder) -> None:
 
 
 def test_picking_up_with_python(delivered: Folder) -> None:
-    """The Python example imports each delivery exactly once, also after it was killed before it moved one away."""
+    """The Python example imports each delivery exactly once, also one that comes again; what is none it leaves alone.
+
+    It comes again whether the example was killed before it moved it away, or it lies in the archive already.
+    """
     (script,) = blocks(section(OPERATIONS, "With Python"), "python")
     path = delivered.root / "pick-up"
     path.write_text(script)
@@ -181,6 +184,15 @@ def test_picking_up_with_python(delivered: Folder) -> None:
             shutil.rmtree(delivered.root / "archive" / delivery.name)
             delivery.rename(delivered.outbox / delivery.name)
     assert len(pick_up().splitlines()) == 2
+    archive = delivered.root / "archive"
+    first, second = sorted(archive.iterdir())
+    shutil.copytree(first, delivered.outbox / first.name)  # as after a power cut
+    second.rename(delivered.outbox / second.name)
+    (delivered.outbox / "1.db").write_bytes(b"")  # what file managers leave, and what people make
+    (delivered.outbox / "1 new folder").mkdir()
+    assert [line.partition(":")[0] for line in pick_up().splitlines()] == [second.name]
+    assert [path.name for path in delivered.deliveries()] == ["1 new folder", "1.db"]
+    assert sorted(archive.iterdir()) == [first, second]
     with sqlite3.connect(database) as db:
         found = db.execute("SELECT batch, file, page, value FROM results ORDER BY batch, file, page").fetchall()
     db.close()
@@ -209,10 +221,13 @@ def test_picking_up_from_cron(delivered: Folder) -> None:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
 def test_picking_up_with_sql(delivered: Folder) -> None:
-    """The SQL example imports a results.csv as it is, once however often it runs, and keeps leading zeros."""
+    """The SQL example imports a results.csv as it is, once however often it runs or is killed; leading zeros stay."""
     (script,) = blocks(section(OPERATIONS, "With SQL alone"), "sql")
     database = delivered.root / "results.db"
     said = ""
+    with sqlite3.connect(database) as db:
+        db.execute("CREATE TABLE incoming (batch)")  # as where it was killed
+    db.close()
     for delivery in delivered.deliveries() * 2:
         done = subprocess.run(
             ["sqlite3", database], cwd=delivery, input=script, capture_output=True, text=True, check=True
@@ -226,12 +241,16 @@ def test_picking_up_with_sql(delivered: Folder) -> None:
 
 
 def test_picking_up_in_a_shell(delivered: Folder) -> None:
-    """The shell example prints the accepted values of all deliveries."""
+    """The shell example prints the accepted values of all deliveries, and of none nothing."""
     (script,) = blocks(section(OPERATIONS, "In a shell"), "sh")
     script = script.replace(DATA, str(delivered.root))
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
     # Two deliveries of one second come in any order.
     assert sorted(done.stdout.splitlines()) == ["00.png\t7", "a,b.png\t7"]
+    for delivery in delivered.deliveries():
+        shutil.rmtree(delivery)
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_dropping_from_a_script(folder: Folder) -> None:
