@@ -240,6 +240,22 @@ def test_settings_that_will_not_do(settings: Settings, change: dict[str, Any], t
         LOOK[thing](changed)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "deliveries stay whole, as keep_days: is not set"),
+        (
+            {"keep_days": 30.0},
+            "the originals of what was read and the thumbnails of a delivery are removed after 30 days",
+        ),
+        ({"keep_days": 0.5, "originals": "delete"}, "the thumbnails of a delivery are removed after 0.5 days"),
+    ],
+)
+def test_what_is_removed_of_old_deliveries(settings: Settings, change: dict[str, Any], words: str) -> None:
+    """What `keep_days` deletes, and after how long, is said before it does."""
+    assert LOOK["keep_days"](settings.model_copy(update=change)).startswith(words)
+
+
 def test_events_where_there_are_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """An inbox on the network is told of by its kind; file events that are asked for there are not fit."""
     mount(monkeypatch, ("/", "ext4"), (settings.inbox, "nfs4"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import shutil
 import time
@@ -98,6 +99,22 @@ def test_one_that_cannot_be_removed_hinders_no_other(
     assert [(settings.outbox / name / "scans").exists() for name in OLD] == [True, False]
     path = settings.outbox / OLD[0] / "scans"
     assert caplog.messages == [f"{path}: cannot be removed, though it is old: Permission denied"] * told
+
+
+def test_each_delivery_that_is_thinned_out_is_told(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has a line for each, with what went of it, also of one that a crash left half way; none where none is."""
+    caplog.set_level(logging.INFO)
+    for name in ("thumbnails", "failed"):
+        (settings.outbox / OLD[0] / name).mkdir()
+    (settings.outbox / OLD[1] / "scans").rename(settings.outbox / ".staging" / f"{OLD[1]}.scans.old")
+    Retention(settings).turn(once=True)
+    assert sorted(caplog.messages) == [
+        f"{OLD[0]}: old, removed its scans and thumbnails (keep_days)",
+        f"{OLD[1]}: old, removed its scans (keep_days)",
+    ]
+    caplog.clear()
+    Retention(settings).turn(once=True)
+    assert caplog.messages == []
 
 
 def test_it_looks_again_after_an_hour(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,13 @@ def _metrics(settings: Settings) -> str:
     return str(settings.metrics)
 
 
+def _keep_days(settings: Settings) -> str:
+    if settings.keep_days is None:
+        return "deliveries stay whole, as keep_days: is not set"
+    of_read = "the originals of what was read and " if settings.originals == "keep" else ""
+    return f"{of_read}the thumbnails of a delivery are removed after {settings.keep_days:g} days; its results stay"
+
+
 CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("user", _user),
     ("folders", _folders),
@@ -241,6 +248,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("watch", _watch),
     ("limits", _limits),
     ("clock", _clock),
+    ("keep_days", _keep_days),
     ("metrics", _metrics),
 )
 IN_FOLDERS = {"disks", "room", "watch", "clock"}
