@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 
 from watcher import config
 from watcher.folder import ENDINGS, IGNORED
-from watcher.metrics import Metrics
+from watcher.metrics import DOUBTS, FAULTS, STAGES, STEPS, Metrics
 from watcher.results import COLUMNS
 from watcher.status import State
 
@@ -149,6 +149,9 @@ def test_the_codes(delivered: Folder) -> None:
         told
     )
     assert [r for r in re.findall(r'(?:Fault|failed)\(\s*"(\w+)"', source) if r not in told] == []
+    # What is explained is what is counted.
+    counted = {*DOUBTS, *FAULTS, "audit", "wrong_length", "rule:<name>"}
+    assert reasons == counted
 
 
 def test_the_files_of_a_delivery(delivered: Folder) -> None:
@@ -318,12 +321,15 @@ def test_the_samba_example(tmp_path: Path) -> None:
 
 def test_each_metric_is_explained(tmp_path: Path) -> None:
     """The table of metrics names each that is written, with its labels, and none that is not."""
-    metrics = Metrics(tmp_path / "x.prom")
+    metrics = Metrics(tmp_path / "x.prom", config.Settings())
     metrics.held.labels("incomplete").set(1)
     metrics.write(State(model="x", held={"incomplete": 1}), 0.0)
     written = {family.name for family in parse_metrics((tmp_path / "x.prom").read_text())}
     told = {name.partition("{")[0].removesuffix("_total") for name in table(section(OPERATIONS, "Watching it"))}
     assert told == {name.removesuffix("_total") for name in written}
+    for name, values in (("digitdrop_work_seconds_total", STEPS), ("digitdrop_batch_seconds", STAGES)):
+        (line,) = re.findall(rf"^\| `{name}.*$", OPERATIONS, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", line)) == set(values)
 
 
 def test_each_setting_has_its_default() -> None:

@@ -51,7 +51,7 @@ class Service:
         if settings.metrics is not None:
             from watcher.metrics import Metrics  # noqa: PLC0415 - costs a tenth of a second
 
-            self.metrics = Metrics(settings.metrics)
+            self.metrics = Metrics(settings.metrics, settings)
         self.inbox: Inbox | None = None
         self.ready = False
         self._trouble = ""
