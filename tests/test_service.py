@@ -402,7 +402,27 @@ def test_the_alert_rules(folder: Folder) -> None:
                         ],
                     }
                 ],
-            }
+            },
+            {
+                "interval": "1m",
+                "input_series": [{"series": 'up{instance="rebooted"}', "values": "1x600"}],  # and nothing of ours
+                "alert_rule_test": [
+                    {
+                        "eval_time": "2h",
+                        "alertname": "DigitdropSilent",
+                        "exp_alerts": [
+                            {
+                                "exp_labels": {"severity": "critical"},
+                                "exp_annotations": {
+                                    "summary": "Digitdrop has not reported for 5 minutes",
+                                    "description": "It is stopped, or hangs. "
+                                    "See: systemctl status digitdrop; journalctl -u digitdrop.",
+                                },
+                            }
+                        ],
+                    }
+                ],
+            },
         ],
     }
     path = folder.root / "test.yml"
