@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
+from watcher.fields import TRIES
 from watcher.folder import IGNORED
 from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.config import Settings
+    from watcher.fields import Rule
 
 ROOM = 100_000_000  # bytes that should be free, at least
 RESIDENT = 120_000_000  # bytes of memory that a worker really uses
@@ -231,6 +233,28 @@ def _metrics(settings: Settings) -> str:
     return str(settings.metrics)
 
 
+def _fields(settings: Settings) -> str:
+    if not settings.fields:
+        return "none, so that a value may have any number of digits"
+    examples = [rule.example() for rule in settings.fields]
+    words = "\n".join(_rule(rule, example) for rule, example in zip(settings.fields, examples, strict=True))
+    if not all(examples):
+        raise Advice(words)
+    return words
+
+
+def _rule(rule: Rule, example: str) -> str:
+    parts = [
+        rule.digits,
+        f"pattern {rule.pattern}" if rule.pattern is not None else "",
+        f"{rule.range[0]} to {rule.range[1]}" if rule.range is not None else "",
+        f"a date as {rule.date}" if rule.date is not None else "",
+        f"check digit of {rule.check}" if rule.check is not None else "",
+    ]
+    tried = f"such as {example}" if example else f"none of {TRIES:,} made-up values keeps it: see whether one can"
+    return f"{rule.name}, for {rule.files}: {', '.join(filter(None, parts))}; {tried}"
+
+
 def _keep_days(settings: Settings) -> str:
     if settings.keep_days is None:
         return "deliveries stay whole, as keep_days: is not set"
@@ -248,6 +272,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("watch", _watch),
     ("limits", _limits),
     ("clock", _clock),
+    ("fields", _fields),
     ("keep_days", _keep_days),
     ("metrics", _metrics),
 )
