@@ -40,7 +40,7 @@ def test_each_sample_is_read_right(folder: Folder) -> None:
 
 
 def test_read(folder: Folder, tmp_path: Path) -> None:
-    """`read` takes images and folders of them, prints CSV, draws pictures, and says by its exit code if one failed."""
+    """`read` takes images and folders of them, prints CSV, draws pictures, and says why one fails: exit code 1."""
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "a.png").write_bytes(crop())
     (tmp_path / "b.png").write_bytes(b"text")
@@ -48,6 +48,8 @@ def test_read(folder: Folder, tmp_path: Path) -> None:
     scans = [tmp_path / "b.png", tmp_path / "scans" / "a.png"]
     done = folder.command("read", str(tmp_path / "scans"), str(tmp_path / "b.png"), "--picture", str(pictures))
     assert done.returncode == 1
+    (why,) = done.stderr.splitlines()
+    assert why.startswith(f"WARNING {tmp_path / 'b.png'}: unsupported: starts with 74 65 78 74, not PNG"), why
     rows = read_csv(done.stdout.encode())
     assert [(row["status"], row["value"]) for row in rows][1] == ("failed", "")
     assert rows[0]["value"] == "7"

@@ -30,7 +30,7 @@ from watcher.outbox import Outbox, check_folders
 from watcher.progress import Progress
 from watcher.results import Delivery, escape, now, to_csv
 from watcher.retention import Retention
-from watcher.service import Service, version
+from watcher.service import Service, version, warn_of_failed
 from watcher.status import describe, left_behind, states
 from watcher.tasks import Job
 from watcher.watch import Watch
@@ -133,6 +133,7 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
     with Workers(settings) as workers:
         rows = workers.read(jobs, arguments.picture)
         delivery = Delivery("", workers.model, began, {}, str(arguments.picture))
+    warn_of_failed(rows)
     sys.stdout.buffer.write(to_csv(rows, delivery))
     if arguments.explain is not None:
         from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without
