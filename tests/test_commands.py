@@ -150,6 +150,22 @@ def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
     assert "more labelled crops are missing" in checked.stdout
 
 
+@pytest.mark.parametrize("arguments", [["read", str(SAMPLES)], ["status"], ["check"]], ids=["read", "status", "check"])
+def test_output_that_cannot_be_written(folder: Folder, arguments: list[str]) -> None:
+    """Where the disk that the output goes to is full, that is one line which names the output, and exit code 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "watcher", *arguments, "--config", str(folder.config)],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "digitdrop: standard output: No space left on device"
+
+
 def test_what_is_no_file_is_left_out(folder: Folder) -> None:
     """A pipe that is called like a scan holds nothing up: the others are read."""
     (folder.root / "a.png").write_bytes(crop())
