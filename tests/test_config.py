@@ -340,10 +340,11 @@ def test_files_that_lie_in_no_inbox(tmp_path: Path, files: str) -> None:
         ("inbox: ~/in", "inbox {}/~/in: whose home '~' is"),
         ("metrics: out/a.prom\noutbox: out", "metrics {}/out/a.prom lies where scans or deliveries do"),
         ("metrics: inbox/deep/a.prom", "metrics {}/inbox/deep/a.prom lies where scans or deliveries do"),
+        ("metrics: x.txt", "metrics {}/x.txt: node_exporter takes only files that end in .prom; name it so"),
     ],
 )
 def test_places_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
-    """A home that depends on the user, and metrics among scans, are refused."""
+    """A home that depends on the user, and metrics among scans or where nobody collects them, are refused."""
     with pytest.raises(ConfigError, match=re.escape(words.format(tmp_path))):
         load(given(tmp_path, text))
 

@@ -228,8 +228,6 @@ def _metrics(settings: Settings) -> str:
     if not _may(folder, os.W_OK | os.X_OK):
         why = _mode(folder) if folder.is_dir() else f"{folder} is not a folder"
         raise DigitdropError(f"{settings.metrics} cannot be written: {why}; set metrics: to where it can")
-    if settings.metrics.suffix != ".prom":
-        raise DigitdropError(f"{settings.metrics}: node_exporter takes only files that end in .prom; name it so")
     return str(settings.metrics)
 
 

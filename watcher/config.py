@@ -176,8 +176,13 @@ def _check_folders(settings: Settings) -> None:
         raise ConfigError(
             f"inbox {settings.inbox} and outbox {settings.outbox} lie within each other; give each a folder of its own"
         )
-    if settings.metrics is not None and {inbox, outbox} & {*settings.metrics.resolve().parents}:
-        raise ConfigError(f"metrics {settings.metrics} lies where scans or deliveries do; put it elsewhere")
+    if settings.metrics is not None:
+        if {inbox, outbox} & {*settings.metrics.resolve().parents}:
+            raise ConfigError(f"metrics {settings.metrics} lies where scans or deliveries do; put it elsewhere")
+        if settings.metrics.suffix != ".prom":
+            raise ConfigError(
+                f"metrics {settings.metrics}: node_exporter takes only files that end in .prom; name it so"
+            )
 
 
 def _explain(problem: object) -> str:
