@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,6 +165,14 @@ def test_output_that_cannot_be_written(folder: Folder, arguments: list[str]) -> 
         )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "digitdrop: standard output: No space left on device"
+
+
+def test_a_promise_that_holds_less_for_other_people(folder: Folder) -> None:
+    """What the shipped settings promise less of is told at the start, the number first, and is no warning."""
+    done = folder.command("run", "--once")
+    (line,) = [line for line in done.stderr.splitlines() if "may be wrong" in line]
+    assert re.match(r"INFO fields: up to \d\.\d\d% of the accepted may be wrong in the writing of other people; ", line)
+    assert "WARNING" not in done.stderr
 
 
 def test_what_is_no_file_is_left_out(folder: Folder) -> None:

@@ -18,7 +18,8 @@ CONFIDENCE = 0.95  # of the guarantee behind a threshold
 SPARE = 3  # errors that the first test may pass with, where there is data enough, so that one bad crop does not end it
 MANY = 100_000_000  # crops: nobody labels more
 STEP = 50  # in steps of such a part the crops that are missing are looked for
-REMEDY = "label crops of your own and run 'digitdrop-train calibrate', or raise accept.max_error"
+CALIBRATE = "label crops of your own and run 'digitdrop-train calibrate'"
+REMEDY = f"{CALIBRATE}, or raise accept.max_error"
 CERTAIN = 36.0  # log-odds: more is 1 to a float
 
 
@@ -144,19 +145,17 @@ class Calibration:
 
     def caveat(self, max_error: float) -> str:
         """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
-        worse = [f"only {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
+        worse = [(trial.floor, f"on {trial.on}") for trial in self.trials if trial.floor > max_error]
         start = max(trial.start(max_error) for trial in self.trials)
         others = [(trial.beyond(start), trial.floor) for trial in self.trials if trial.writings]
         if beyond := max((shown for shown, floor in others if shown > max(max_error, floor)), default=0.0):
-            worse.append(f"only {beyond:.2%} for the writing of other people")
+            worse.append((beyond, "in the writing of other people"))
         if not worse:
             return ""
         full = " and ".join(trial.on for trial in self.trials if trial.floor <= max_error)
-        held = f"is promised on {full};" if full else "cannot be promised:"
-        return (
-            f"accept.max_error {max_error:g} {held} {', and '.join(worse)}; "
-            f"what keeps to this is accepted; for more, {REMEDY}"
-        )
+        held = f"holds on {full}" if full else "holds on none of its data"
+        where = ", and ".join(f"up to {share:.2%} of the accepted may be wrong {place}" for share, place in worse)
+        return f"{where}; accept.max_error {max_error:g} {held}; if that is too much, {CALIBRATE}"
 
     def shortfall(self, max_error: float) -> str:
         """Why nothing can be accepted at `max_error`, in one line; empty where something can."""
@@ -165,8 +164,8 @@ class Calibration:
             if missing != 0:
                 more = f"about {missing:,} more labelled crops are missing" if missing else "even the surest are worse"
                 return (
-                    f"accept.max_error {max_error:g} cannot be promised from {trial.on}, {more}; "
-                    f"none of this kind is accepted; {REMEDY}"
+                    f"none is accepted: accept.max_error {max_error:g} cannot be promised from {trial.on}, {more}; "
+                    f"{REMEDY}"
                 )
         return ""
 
