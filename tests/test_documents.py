@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,6 +135,13 @@ def test_the_format_of_the_json(delivered: Folder) -> None:
             told = {name for name in table(inner) if digits or "." not in name}
             assert own | digits == told
             assert set(row["milliseconds"]) <= set(re.findall(r"`(\w+)`", inner))
+
+
+def test_the_format_of_the_status() -> None:
+    """The page on the format names each key of `status --json` with its type, in their order."""
+    kinds = {"int": "integer", "str": "string", "float": "number", "bool": "boolean", "list": "array", "dict": "object"}
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| .+ \|$", section(FORMAT, "status --json"), re.MULTILINE)
+    assert found == [(field.name, kinds[str(field.type).partition("[")[0]]) for field in fields(State)]
 
 
 def test_the_codes(delivered: Folder) -> None:
