@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -338,6 +339,18 @@ def test_each_metric_is_explained(tmp_path: Path) -> None:
     for name, values in (("digitdrop_work_seconds_total", STEPS), ("digitdrop_batch_seconds", STAGES)):
         (line,) = re.findall(rf"^\| `{name}.*$", OPERATIONS, re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", line)) == set(values)
+
+
+def test_the_commands_run_as_they_stand() -> None:
+    """What the README's examples call is in the environment that it says to activate, or in that of every shell."""
+    assert "`. .venv/bin/activate`" in section(README, "Commands")
+    programs = set(
+        re.findall(r"^([a-z-]+) = \"[a-z]+\.__main__:main\"$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    )
+    called = {line.split()[0] for block in blocks(README, "sh") for line in block.splitlines()}
+    assert called - programs == {"make", "cp", "sudo", "pip"}
+    for module in re.findall(r"`python -m ([a-z.]+)", README):
+        assert importlib.util.find_spec(module), module
 
 
 def test_each_setting_has_its_default() -> None:
