@@ -31,6 +31,7 @@ def test_percent(probability: float, text: str) -> None:
 def test_reasons_in_plain_words() -> None:
     """A known code has its words, a rule its name, and a code to come reads as it is written."""
     assert plain_reason("low_confidence") == "not sure enough"
+    assert plain_reason("unsupported") == "a format that is not read"  # of a PDF too, which is known
     assert "check_digit" in plain_reason("rule:check_digit")
     assert plain_reason("something_new") == "something new"
     assert plain_reason("") == ""

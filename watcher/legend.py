@@ -50,7 +50,7 @@ REASONS: Final = {
     "truncated": "the file is cut short",
     "empty": "the file is empty",
     "too_large": "too large",
-    "unsupported": "not a known picture format",
+    "unsupported": "a format that is not read",
     "crashed_decoder": "crashed the decoder",
     "timed_out": "took too long",
 }
