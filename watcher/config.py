@@ -156,7 +156,8 @@ def _check_rules(path: Path | None, rules: tuple[Rule, ...]) -> None:
             if first.hides(rule):
                 raise ConfigError(
                     f"{path}: fields[{later}] {rule.name!r} can match nothing: all that {rule.files!r} matches is "
-                    f"taken by fields[{earlier}] {first.name!r} with {first.files!r}; put it before that one"
+                    f"taken by fields[{earlier}] {first.name!r} with {first.files!r}; "
+                    "put it before that one, or take one of them out"
                 )
 
 
