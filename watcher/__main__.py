@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("digitdrop")
 
 OUTPUT = "standard output"  # as an error names it
-NONE_ACCEPTED = "none is accepted"  # says a doubt that somebody has to see to
 
 # Where the settings are, unless --config says otherwise: here, else those of the service. Its own program asks for the
 # service's first: whoever installed it calls it from the clone, where there is a config.yaml too.
@@ -103,7 +102,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                 for other in states(settings.inbox):
                     log.info("another watcher works on this inbox too (process %d)", other.pid)
             for doubt in workers.doubts:
-                log.log(logging.WARNING if NONE_ACCEPTED in doubt else logging.INFO, "%s", doubt)
+                log.log(logging.WARNING if doubt.stops else logging.INFO, "%s", doubt.words)
 
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress, suppress(Stopped), courier:

@@ -161,7 +161,7 @@ def _model(settings: Settings) -> str:
     doubts = card.doubts(max_error)
     if not doubts:
         return f"{card.name}; accepted are {' and '.join(kept)}, at most {max_error:.2%} of them wrong"
-    words = "\n".join([f"{card.name}; accepted are {', '.join(kept + never)}", *doubts])
+    words = "\n".join([f"{card.name}; accepted are {', '.join(kept + never)}", *(doubt.words for doubt in doubts)])
     raise DigitdropError(words) if never else Advice(words)
 
 

@@ -15,6 +15,7 @@ from watcher.calibration import Calibration
 from watcher.decoding import CLASSES
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
+from watcher.tasks import Doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +61,14 @@ class Card:
         assert found is not None
         return found
 
-    def doubts(self, max_error: float) -> tuple[str, ...]:
+    def doubts(self, max_error: float) -> tuple[Doubt, ...]:
         """What cannot be promised at `max_error`, or not on everything: a line for each kind of value."""
-        judges = {kind: self.calibration(kind) for kind in self.kinds}
-        found = {kind: judge.shortfall(max_error) or judge.caveat(max_error) for kind, judge in judges.items()}
-        return tuple(f"{kind}s: {doubt}" for kind, doubt in found.items() if doubt)
+        found = []
+        for kind in self.kinds:
+            judge = self.calibration(kind)
+            if words := (short := judge.shortfall(max_error)) or judge.caveat(max_error):
+                found.append(Doubt(f"{kind}s: {words}", stops=bool(short)))
+        return tuple(found)
 
 
 def read_card(model: Path) -> Card:
