@@ -283,7 +283,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     results = evaluate.read_crops(folder, fresh, Reader(settings))
     calibrate.check_readings(folder, results)
     read, max_error = read_card(settings.model), settings.accept.max_error
-    found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
+    found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}", max_error)
     unlabelled = calibrate.next_labels(folder, labelled, out)
     words = calibrate.in_words(found, results, len(unlabelled))
     _say(words)
