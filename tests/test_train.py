@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -585,6 +586,20 @@ def test_what_extra_does_not_take_is_wrong_usage(data: Path, crops: Path, capfd:
     pytest.importorskip("tensorflow")
     assert main(["--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
     assert "--epochs" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["fit"], ["calibrate", "--shipped", "--model", str(ROOT / "model")]])
+def test_without_tensorflow(command: list[str], drawn: Path) -> None:
+    """What needs it says in one line how to get it: from here, not by its name from wherever pip looks."""
+    program = "import sys; sys.modules.update(tensorflow=None, keras=None); from train.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command, "--data", str(drawn)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.fullmatch(r"digitdrop-train: .* needs \w+; install it with 'make install-train', .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--limit", "many"], ["bake"], ["evaluate"]])

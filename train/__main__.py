@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONFIG = Path("config.yaml")
 RECIPE, FOLDS = "paper", 5  # unless said otherwise
 NOT_FOR = ("model", "folds"), ("only", "epochs", "recipe")  # options that fit does not take without, and with, --extra
+REMEDY = "install it with 'make install-train', in the folder of the Makefile"
 LEAST = 100  # training images: fewer cannot be split into something to train on and something to hold back
 
 
@@ -169,7 +170,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
             from train.recipes import RECIPES  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise DigitdropError(f'Training needs {error.name}: pip install "digitdrop[train]".') from error
+            raise DigitdropError(f"Training needs {error.name}; {REMEDY}.") from error
         tf.config.list_logical_devices()  # the last greeting comes when the devices are first asked for
     recipe = RECIPES.get(arguments.recipe or RECIPE)
     if recipe is None:
@@ -311,7 +312,7 @@ def _calibrate_shipped(model: Path, folder: Path | None) -> int:
             from train.field_readings import calibrate_fields  # noqa: PLC0415 - brings TensorFlow
             from train.shipped import calibrate_shipped  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise DigitdropError(f'This needs {error.name}: pip install "digitdrop[train]".') from error
+            raise DigitdropError(f"--shipped needs {error.name}; {REMEDY}.") from error
     card = calibrate_shipped(model, data, _say)
     if "field" in card["calibration"]:
         card = calibrate_fields(model, data, _say)

@@ -233,7 +233,8 @@ def _keras(file: Path) -> Network:
         import keras  # noqa: PLC0415 - TensorFlow is loaded only for a .keras file
     except ImportError as error:
         raise ModelError(
-            f"model: {file} needs TensorFlow: {error}; install digitdrop[train], or set model: to its folder"
+            f"model: {file} needs TensorFlow: {error}; install it with 'make install-train', "
+            "or set model: to its folder"
         ) from error
     network = keras.models.load_model(file, compile=False)  # safe: the card pins its SHA-256
 
