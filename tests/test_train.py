@@ -610,6 +610,18 @@ def test_no_training_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
         assert f"\n    {command}" in said
 
 
+@pytest.mark.parametrize("module", ["benchmarks.paper", "benchmarks.fields", "train"])
+def test_what_needs_no_tensorflow(module: str) -> None:
+    """What only reads runs where `make run` alone was installed."""
+    program = (
+        f"import sys; sys.modules.update(tensorflow=None, keras=None); sys.argv[1:] = ['--help']\n"
+        f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
 @pytest.mark.parametrize(
     "arguments", [["fit", "--epochs", "0"], ["fit", "--limit", "many"], ["--limit", "300"], ["bake"], ["evaluate"]]
 )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
+from train.mnist import every_twelfth
 from train.pool import pool
-from train.recipes import DIGITS, every_twelfth, fast
+from train.recipes import DIGITS, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT, SERVES
