@@ -158,11 +158,11 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
             line += f"{f'{start:.4f}' if start <= 1 else 'never':>9}   {_percent(then, one):>16}{_wrong(then, one):>7}"
             if start > 1:
                 line += f"   {_wanting(one, rate)}"
-            elif one.after.is_held(rate):
+            elif _is_held(one, rate):
                 line += "   no lower than before"
             lines.append(line)
         wrong = int((~one.right).sum())
-        if any(one.after.threshold(rate) <= 1 and one.after.is_held(rate) for rate in PROMISES):
+        if any(_is_held(one, rate) for rate in PROMISES):
             lines.append(
                 f"no lower than before: {wrong:,} wrong values, and {one.after.trials[0].strays:,} crops with writing "
                 "that is no number, do not tell from where on values are wrong"
@@ -304,6 +304,12 @@ def _taken(one: Found, judge: Calibration, rate: float) -> NDArray[np.bool_]:
 
 def _judged(judge: Calibration, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([judge.probability(score) for score in scores.tolist()], np.float64)
+
+
+def _is_held(one: Found, rate: float) -> bool:
+    """Whether something is accepted at a rate, but less than these crops alone would have accepted."""
+    alone = one.after.trials[0].start(rate)
+    return one.after.is_held(rate) and one.after.probability(alone) < one.after.threshold(rate) <= 1
 
 
 def _wanting(one: Found, rate: float) -> str:
