@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train import augmentation, calibration, evaluate, export, mnist, scans, shipped
+from train import augmentation, calibration, evaluate, export, mnist, plots, scans, shipped
 from train.__main__ import main
 from train.labels import Crop
+from train.percent import percent
 from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
@@ -667,6 +668,41 @@ def test_labelled_crops_are_evaluated(
     printed = capfd.readouterr().out
     assert f"{report['numbers']['accuracy']:.2%}" in printed
     assert f"{report['reference']['numbers']['accuracy']:.2%}" in printed
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(1.0, "100.0%"), (0.99996, "99.9%"), (0.9994, "99.9%"), (0.995, "99.5%"), (0.0, "0.0%")]
+)
+def test_all_is_said_of_all_alone(share: float, shown: str) -> None:
+    """Where one is wrong, or a confidence is not full, no rounding makes 100% of it."""
+    assert percent(share, 1) == shown
+
+
+def test_the_table_says_where_a_name_is_cut() -> None:
+    """A source that is too long for its column ends in an ellipsis; of 25,000 with one wrong none has all right."""
+    results = [
+        evaluate.Result(Crop("1.png", "1", source), Reading("accepted", "7" if number == 0 else "1", 0.999, score=7.0))
+        for source in ("kitchen-upstairs", "kitchen-cellars")
+        for number in range(25_000)
+    ]
+    lines = evaluate.table(
+        evaluate.report(results, 0.01, card_with(Trial("drawn", 9, 0.0, ((4.0, 9, 0),))))
+    ).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["kitchen-cellars", "kitchen-upstai…", "all"]
+    assert [line.split()[3] for line in lines[1:4]] == ["99.99%"] * 3
+
+
+def test_pictures_say_what_they_show() -> None:
+    """The confusion is one of single digits, and its title says so; a legend has the marks that are in its plot."""
+    counts, rows, columns = evaluate.confusion([evaluate.Result(Crop("12.png", "12"), Reading("accepted", "12", 0.9))])
+    (axes,) = plots.confusion(counts, rows, columns, evaluate.CONFUSION).axes
+    assert "single digit" in axes.get_title(loc="left")
+    assert "there are none" in {text.get_text() for text in axes.texts}
+    line = np.array([0.9, 0.8, 0.7]), np.array([True, True, False])
+    marks = {0.001: (0.0, 0.0), 0.01: (2 / 3, 0.0)}
+    (axes,) = plots.risk_coverage({"now": line}, {"now": marks}, "drawn").axes
+    legend = axes.get_legend_handles_labels()[1]
+    assert [label for label in legend if "max_error" in label] == ["accepted at max_error 1%"]
 
 
 def card_with(*trials: Trial) -> model.Card:

@@ -15,6 +15,7 @@ import numpy as np
 from train import calibrate, evaluate, mnist
 from train.card import folder_of
 from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
+from train.percent import percent
 from train.stage import staged
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
@@ -196,15 +197,15 @@ def _fit(arguments: argparse.Namespace) -> int:
             card = fit(recipe, data, stage, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
             told, apart = card["accuracy"], card["parity"]["largest_difference"]
             _say(
-                f"test {told['test']:.2%} right ({told['test_errors']} of {told['test_size']:,} wrong), "
-                f"held back {told['validation']:.2%}; LiteRT differs by {apart:.1e} at most; "
+                f"test {percent(told['test'])} right ({told['test_errors']} of {told['test_size']:,} wrong), "
+                f"held back {percent(told['validation'])}; LiteRT differs by {apart:.1e} at most; "
                 f"{card['seconds'] / 60:.1f} min"
             )
         if with_fields:
             epochs = arguments.epochs or FIELD_EPOCHS
             card = fit_fields(data, stage, epochs=epochs, seed=arguments.seed, say=_say, count=count)
             told, minutes = card["fields"]["accuracy"], card["fields"]["seconds"] / 60
-            parts = ", ".join(f"{name} {value:.2%}" for name, value in told.items() if value <= 1)
+            parts = ", ".join(f"{name} {percent(value)}" for name, value in told.items() if value <= 1)
             _say(f"fields right: {parts}; {minutes:.1f} min")
         elif "field" in card["calibration"]:  # of the network that stays: fields are read with this one's help
             calibrate_fields(stage, data, _say, checked)
@@ -233,7 +234,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
     rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say, checked=checked)
     _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {folds} folds")
     for row in rows:
-        _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")
+        _say(f"{row['kind']:<10}{row['crops']:>8,}{percent(row['before']):>10}{percent(row['after']):>10}")
     _say(
         f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'. To calibrate on your paper "
         "label other crops: 'calibrate' leaves these out, since what is read of them promises nothing"

@@ -15,6 +15,7 @@ import numpy as np
 
 from train import calibration, card, plots
 from train.labels import LABELS, NO_DIGITS, LabelError
+from train.percent import percent
 from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
 from watcher.folder import scan
 from watcher.results import escape
@@ -176,7 +177,7 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
         ]
         lines += [
             f"- {escape(result.crop.file)}: labelled {result.crop.value}, read {result.reading.value} at "
-            f"{result.reading.confidence:.1%}"
+            f"{percent(result.reading.confidence, 1)}"
             for result in odd[:NAMED]
         ]
     return "\n".join([*lines, "", "What to label next:", *(f"- {line}" for line in advice(found, results, unlabelled))])
@@ -321,7 +322,7 @@ def _wanting(one: Found, rate: float) -> str:
 
 
 def _percent(taken: NDArray[np.bool_], one: Found) -> str:
-    return f"{taken.mean():.1%}" if len(one.right) else "-"
+    return percent(float(taken.mean()), 1) if len(one.right) else "-"
 
 
 def _wrong(taken: NDArray[np.bool_], one: Found) -> str:
