@@ -348,7 +348,7 @@ def test_the_commands_run_as_they_stand() -> None:
         re.findall(r"^([a-z-]+) = \"[a-z]+\.__main__:main\"$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     )
     called = {line.split()[0] for block in blocks(README, "sh") for line in block.splitlines()}
-    assert called - programs == {"make", "cp", "sudo", "pip"}
+    assert called - programs == {"make", "cp", "sudo"}
     for module in re.findall(r"`python -m ([a-z.]+)", README):
         assert importlib.util.find_spec(module), module
 
