@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from watcher.folder import scan
+from watcher.folder import LEVELS, scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,3 +32,14 @@ def test_only_scans_are_seen(tmp_path: Path) -> None:
     assert other == 7
     assert len(folders) == 4  # deep, deep/er, folder.png and the folder itself
     assert closed == {}
+
+
+def test_folders_too_deep_in_each_other(tmp_path: Path) -> None:
+    """What lies under more folders than can be made again elsewhere is left alone; what lies above it is seen."""
+    deepest = "/".join(["a"] * LEVELS)
+    (tmp_path / deepest / "b/c").mkdir(parents=True)
+    for name in ("a.png", f"{deepest}/b.png", f"{deepest}/b/c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    look = scan(tmp_path)
+    assert list(look.scans) == ["a.png", f"{deepest}/b.png"]
+    assert look.closed == {f"{deepest}/b": "its path is too long"}

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from watcher.file import READING
+from watcher.file import READING, TOO_LONG
 from watcher.settle import Signature
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
+LEVELS = (
+    100  # of folders in each other: the library that makes and walks them calls itself for each, 1,000 times at most
+)
 
 
 class Look(NamedTuple):
@@ -46,6 +49,9 @@ def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
                     continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
+                    if name.count("/") >= LEVELS:
+                        look.closed[name] = TOO_LONG
+                        continue
                     with suppress(FileNotFoundError):
                         # Not entry.inode(), which of a mount point is the one beneath the mount.
                         folders.append((name, entry.stat(follow_symlinks=False).st_ino))
