@@ -16,10 +16,11 @@ from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.errors import Stopped
 from watcher.file import INCOMPLETE, WRITTEN, ready
-from watcher.folder import scan
-from watcher.inbox import NO_WAY_BACK, Inbox
+from watcher.folder import LEVELS, scan
+from watcher.inbox import LONGEST, NO_WAY_BACK, Inbox
 from watcher.mounts import kind_of
 from watcher.outbox import Outbox
+from watcher.results import THUMBNAILS, escape, thumbnail_name
 from watcher.settle import Signature
 from watcher.watch import Watch
 
@@ -105,6 +106,15 @@ def test_a_path_that_a_delivery_has_no_room_for(settings: Settings, inbox: Inbox
     (settings.inbox / "b.png").write_bytes(crop())
     assert taken(inbox) == ["b.png"]
     assert inbox.held == {name: "its path is too long"}
+
+
+def test_a_picture_has_room_for_the_longest_path() -> None:
+    """What its folders' names grow by as those of a picture still fits, behind an outbox's own path of some length."""
+    longest = LONGEST // (LEVELS + 1) - 1
+    name = "/".join([f"={'x' * (longest - 8)}.png"] * (LEVELS + 1))  # both ends grow
+    assert len(escape(name)) <= LONGEST
+    stage = f"/{'o' * 400}/.staging/20261122T153255Z-000123-7f3a/{THUMBNAILS}/"
+    assert len(stage + thumbnail_name(name, 1000)) < os.pathconf("/", "PC_PATH_MAX")
 
 
 def test_replaced_in_the_last_moment(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

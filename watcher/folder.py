@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 # What scanners and cameras write. The ending says only that a file is meant for us; what it is, its bytes say.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".heic", ".jp2", ".pdf")
 IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS's own
-LEVELS = (
-    100  # of folders in each other: the library that makes and walks them calls itself for each, 1,000 times at most
-)
+LEVELS = 100  # of folders in each other: what walks and makes them calls itself for each, and may 1,000 times
 
 
 class Look(NamedTuple):
