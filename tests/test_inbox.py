@@ -15,7 +15,7 @@ from conftest import PATIENCE, crop
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.errors import Stopped
-from watcher.file import INCOMPLETE, WRITTEN, ready
+from watcher.file import BAD, DAMAGED, INCOMPLETE, WRITTEN, ready
 from watcher.folder import LEVELS, scan
 from watcher.inbox import LONGEST, NO_WAY_BACK, Inbox
 from watcher.mounts import kind_of
@@ -190,6 +190,27 @@ def test_a_claimed_file_that_cannot_go_back(settings: Settings, inbox: Inbox, na
     assert taken(inbox) == [name]
     assert not inbox.held
     assert not inbox.claims.undecided()
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EUCLEAN, errno.EBADMSG])
+def test_a_scan_that_cannot_be_opened(
+    settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One that others use, or that is broken on the disk, holds up no other, and comes once it can be opened."""
+    for name in ("bad.png", "fine.png"):
+        (settings.inbox / name).write_bytes(crop())
+    real: Callable[..., int] = os.open
+
+    def opened(path: Any, *more: Any, **names: Any) -> int:
+        if str(path).endswith("/bad.png"):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *more, **names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        assert taken(inbox) == ["fine.png"]
+        assert inbox.held == {"bad.png": DAMAGED if number in BAD else WRITTEN}
+    assert taken(inbox) == ["bad.png"]
 
 
 def test_an_odd_name_while_the_outbox_has_gone(settings: Settings, inbox: Inbox) -> None:

@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
 UNTAKABLE, DAMAGED = "no permission to take it out of its folder", "cannot be read from the disk"
 TOO_LONG = "its path is too long"
+# A bad sector, or an entry of the file system that is broken. Not ESTALE: a whole mount may be stale.
+BAD = dict.fromkeys((errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO, errno.ENODATA), DAMAGED)
+# Not even to be opened: under a lease for writing, as Samba takes it, or by Windows on a share.
+IN_USE = dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY), WRITTEN)
 # What hinders one file, or folder, and not the others: it stays where it is, and the rest goes on.
 READING = {
     errno.EACCES: UNREADABLE,
     errno.EPERM: UNREADABLE,
     errno.ENAMETOOLONG: TOO_LONG,
     errno.ELOOP: "became a symbolic link",
-    errno.EIO: DAMAGED,
+    **IN_USE,
+    **BAD,
 }
 MOVING = {
     errno.EACCES: UNTAKABLE,
     errno.EPERM: UNTAKABLE,
     errno.EXDEV: "lies on another file system than the inbox",
     errno.ENAMETOOLONG: TOO_LONG,
-    errno.EIO: DAMAGED,
     errno.EBUSY: "in use by the system",
+    **BAD,
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
 OWN_LEASES = {"nfs", "nfs4", "cifs", "smb3"}  # file systems that refuse a lease where their server gives none
