@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, sync, sync_at_once
-from watcher.errors import ConfigError, Stopped, naming
+from watcher.errors import ConfigError, Stopped, naming, told
 from watcher.mounts import Place
 from watcher.results import Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from watcher.claims import Batch
     from watcher.config import Settings
     from watcher.results import Row
+
+log = logging.getLogger(__name__)
 
 STAGING = ".staging"
 MARK = "mark-"  # begins the name of the file there that tells this outbox from one that takes its place
@@ -50,6 +53,7 @@ class Outbox:
         self.place = Place(self.root)
         # Of batches in work: the very folders, not only their names. Held open, so that no new one gets their inode.
         self._stages: dict[str, int] = {}
+        self.undropped: set[str] = set()  # batches that are published, and whose claims cannot be deleted yet
 
     def stage(self, batch: Batch) -> Path:
         """An empty stage for a batch; what an earlier try left there is wiped."""
@@ -91,7 +95,7 @@ class Outbox:
         self.finish(batch.decide(durable, mark))
 
     def finish(self, batch: Batch) -> None:
-        """Publish a decided batch, unless that was done before, and clean up after it.
+        """Publish a decided batch, unless that was done before, and clean up after it, as far as that can be done.
 
         A stage that is gone was published, where this is the outbox that it was in; what downstream did with it since
         is none of our business.
@@ -108,8 +112,8 @@ class Outbox:
         else:
             sync(self.root)
             sync(self.staging)
-        batch.drop()
         self._let_go(batch)
+        self._drop(batch)
 
     def holds(self, batch: Batch) -> bool:
         """Whether a decided batch is staged here, or was; of one of an earlier version, that was, no one knows."""
@@ -151,6 +155,18 @@ class Outbox:
             os.close(stage)
             with suppress(FileNotFoundError):
                 shutil.rmtree(self.staging / batch)
+
+    def _drop(self, batch: Batch) -> None:
+        """Delete a claim; one that cannot be deleted yet hinders nobody, and comes again with the decided."""
+        try:
+            batch.drop()
+        except OSError as error:
+            if batch.id not in self.undropped:
+                words = "it is tried again; its scans are delivered"
+                log.warning("%s: cannot be deleted: %s; %s", batch.done, told(error), words)
+            self.undropped.add(batch.id)
+        else:
+            self.undropped.discard(batch.id)
 
     def _check_stage(self, batch: Batch) -> None:
         """Raise OSError where the stage is not the folder that was made for the batch."""
