@@ -98,8 +98,10 @@ class Batch:
                 sync(folder)
             for folder in folders:
                 source = self.work.parent / os.path.relpath(folder, self.open)
-                if source.is_dir():  # or its user removed it meanwhile
-                    sync(source)
+                # Where its user removed it meanwhile, or closed it to us, the claim alone has to do.
+                with suppress(FileNotFoundError, PermissionError):
+                    if source.is_dir():
+                        sync(source)
         decided = replace(self, mark=mark)
         os.rename(self.open, decided.done)
         sync(self.work)
