@@ -213,6 +213,19 @@ def test_a_scan_that_cannot_be_opened(
     assert taken(inbox) == ["bad.png"]
 
 
+def test_a_large_scan_that_the_disk_does_not_give(settings: Settings, inbox: Inbox) -> None:
+    """One too large to be looked at byte by byte goes back as soon as its copy failed; the rest of its batch comes."""
+    inbox.settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"bytes": 1})})
+    for name in ("bad.png", "fine.png"):
+        (settings.inbox / name).write_bytes(crop())
+    batch = next(inbox.batches(lambda _: None, lambda _: None))
+    assert [job.name for job in batch.jobs()] == ["bad.png", "fine.png"]
+    inbox.gives = lambda path: not path.endswith("/bad.png")
+    assert taken(inbox) == ["fine.png"]
+    assert inbox.held == {"bad.png": DAMAGED}
+    assert (settings.inbox / "bad.png").exists()
+
+
 def test_an_odd_name_while_the_outbox_has_gone(settings: Settings, inbox: Inbox) -> None:
     """It is told that the outbox has gone; the scan is not taken for one that its user took back."""
     inbox.takes = Outbox(settings).takes

@@ -300,6 +300,20 @@ def test_a_large_scan_is_copied_in_parts(case: Case, monkeypatch: pytest.MonkeyP
     assert copy.stat().st_blocks * 512 <= 2 * CHUNK
 
 
+def test_a_scan_that_the_disk_does_not_give_to_be_copied(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the scan that is named, not the outbox, and its claim hears of it once."""
+    no_links(monkeypatch)
+    (case.batch.open / "bad.png").symlink_to("/proc/self/mem")  # has nothing at its beginning: EIO
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        outbox.deliver(case.batch, [Row("bad.png", 1, failed("too_large"))], "model")
+    path = str(case.batch.open / "bad.png")
+    assert caught.value.filename == path
+    assert [outbox.gives(path), outbox.gives(path)] == [False, True]
+    assert outbox.gives(str(case.batch.open / "b.png"))
+
+
 @pytest.mark.parametrize(
     ("refused", "name"),
     [(":", "12:30.png"), ("\\", "-1.png"), ("\\", "sub/\u200e.png"), ("long", "long" * 60 + "ü.png")],

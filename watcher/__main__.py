@@ -86,7 +86,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             Claims(settings.inbox, outbox.place, outbox.holds) as claims,
             Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
         ):
-            inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes)
+            inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes, gives=outbox.gives)
             retention = Retention(settings, service.beat)
 
             def turn(trouble: OSError | None) -> None:

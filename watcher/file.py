@@ -15,6 +15,7 @@ from watcher.mounts import kind_of
 from watcher.settle import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
@@ -76,10 +77,11 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
         os.close(fd)
 
 
-def unfit(path: str, limit: int) -> str:
+def unfit(path: str, limit: float, turn: Callable[[], None] = lambda: None) -> str:
     """Why a claimed file has to go back; empty where all is well.
 
-    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at.
+    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at, and
+    `turn` is called now and then.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -89,6 +91,7 @@ def unfit(path: str, limit: int) -> str:
             at = 0
             while os.fstat(fd).st_size <= limit and (data := os.pread(fd, CHUNK, at)):
                 at += len(data)
+                turn()
         finally:
             os.close(fd)
     except OSError as error:

@@ -49,6 +49,7 @@ class Inbox:
         beat: Callable[[], None] = lambda: None,
         *,
         takes: Callable[[str], bool] = lambda _: True,
+        gives: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.root = settings.inbox
         self.settings = settings
@@ -58,6 +59,7 @@ class Inbox:
         self.place = Place(self.root)
         self.beat = beat  # called wherever the loop turns
         self.takes = takes  # tells whether a scan can be delivered under its name
+        self.gives = gives  # tells whether the disk gave all of a claimed scan, by its path, when it was last copied
         self.settling = Settling(settings.settle)
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
@@ -170,7 +172,8 @@ class Inbox:
             self.beat()
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             # What hindered a batch that comes again may be one file that the disk does not give.
-            if why := unfit(job.path, self.settings.limits.bytes if again else 0):
+            why = unfit(job.path, self.settings.limits.bytes if again else 0, self._turn)
+            if why := why or ("" if self.gives(job.path) else DAMAGED):
                 jobs.remove(job)
                 if why == DAMAGED:
                     self._damaged[job.name] = time.monotonic() + SICK
@@ -266,7 +269,7 @@ class Inbox:
         if name in self._damaged:
             if time.monotonic() < self._damaged[name]:
                 return DAMAGED
-            if why := unfit(str(self.root / name), self.settings.limits.bytes):
+            if why := unfit(str(self.root / name), math.inf, self._turn):
                 self._damaged[name] = time.monotonic() + SICK
                 return why
             del self._damaged[name]

@@ -11,10 +11,11 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from watcher.claims import WORK, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming, told
+from watcher.file import BAD
 from watcher.mounts import Place
 from watcher.results import Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
 
@@ -53,6 +54,7 @@ class Outbox:
         self.place = Place(self.root)
         # Of batches in work: the very folders, not only their names. Held open, so that no new one gets their inode.
         self._stages: dict[str, int] = {}
+        self._damaged: set[str] = set()  # claimed scans that could not be copied, as the disk does not give them
         self.undropped: set[str] = set()  # batches that are published, and whose claims cannot be deleted yet
 
     def stage(self, batch: Batch) -> Path:
@@ -148,6 +150,12 @@ class Outbox:
             probe.unlink()
         return True
 
+    def gives(self, path: str) -> bool:
+        """Whether the disk gave all of a claimed scan when it was last copied; says no once for each time."""
+        gave = path not in self._damaged
+        self._damaged.discard(path)
+        return gave
+
     def abandon(self, batch: str) -> None:
         """Take away the stage of a batch whose claim has gone before it was decided: it will not be delivered."""
         stage = self._stages.pop(batch, None)
@@ -216,7 +224,7 @@ class Outbox:
     def _copy(self, source: str, target: str) -> None:
         """Copy a file, with its holes, and never over another one."""
         with naming(target), open(source, "rb") as original, open(target, "xb") as copy:  # a full disk names neither
-            while chunk := original.read(CHUNK):
+            while chunk := self._part(original, source):
                 if chunk == bytes(len(chunk)):
                     copy.seek(len(chunk), os.SEEK_CUR)
                 else:
@@ -225,6 +233,16 @@ class Outbox:
                 if len(chunk) == CHUNK and self.stop():
                     raise Stopped
             copy.truncate()
+
+    def _part(self, original: BinaryIO, source: str) -> bytes:
+        """The next bytes of a scan; one that the disk does not give is remembered, for its claim to let it go."""
+        try:
+            with naming(source):
+                return original.read(CHUNK)
+        except OSError as error:
+            if error.errno in BAD:
+                self._damaged.add(source)
+            raise
 
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
