@@ -226,6 +226,20 @@ def test_a_large_scan_that_the_disk_does_not_give(settings: Settings, inbox: Inb
     assert (settings.inbox / "bad.png").exists()
 
 
+def test_told_to_stop_while_a_batch_comes_again(settings: Settings, inbox: Inbox) -> None:
+    """Its scans are looked at one by one, each byte: it is given up between them, and its claim stays."""
+    batch = inbox.claims.new()
+    for number in range(3):
+        (batch.open / f"{number}.png").write_bytes(crop(number))
+    beats: list[int] = []
+    inbox.beat = lambda: beats.append(1)
+    inbox.stop = lambda: bool(beats)
+    with pytest.raises(Stopped):
+        next(inbox.batches(lambda _: None, lambda _: None))
+    assert len(beats) == 1
+    assert len(batch.jobs()) == 3
+
+
 def test_an_odd_name_while_the_outbox_has_gone(settings: Settings, inbox: Inbox) -> None:
     """It is told that the outbox has gone; the scan is not taken for one that its user took back."""
     inbox.takes = Outbox(settings).takes

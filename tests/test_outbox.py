@@ -300,6 +300,17 @@ def test_a_large_scan_is_copied_in_parts(case: Case, monkeypatch: pytest.MonkeyP
     assert copy.stat().st_blocks * 512 <= 2 * CHUNK
 
 
+def test_told_to_stop_between_small_copies(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small scans on their way to a slow disk hold up a stop no more than a large one."""
+    no_links(monkeypatch)
+    outbox = Outbox(case.settings, stop=lambda: bool(list(case.settings.outbox.glob(".staging/*/failed/b.png"))))
+    stage = outbox.stage(case.batch)
+    with pytest.raises(Stopped):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert not (stage / "scans/sub/a.png").exists()
+    assert case.left() == [".open"]
+
+
 def test_a_scan_that_the_disk_does_not_give_to_be_copied(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the scan that is named, not the outbox, and its claim hears of it once."""
     no_links(monkeypatch)

@@ -169,7 +169,8 @@ class Inbox:
     def _hand_out(self, batch: Batch, forget: Callable[[str], None], again: bool = False) -> Iterator[Batch]:
         jobs, stuck = batch.jobs(), []
         for job in list(jobs):
-            self.beat()
+            # What is claimed before we are told to stop is begun; what comes again stays for the next start.
+            (self._turn if again else self.beat)()
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             # What hindered a batch that comes again may be one file that the disk does not give.
             why = unfit(job.path, self.settings.limits.bytes if again else 0, self._turn)

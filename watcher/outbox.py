@@ -74,7 +74,7 @@ class Outbox:
         return self.staging / batch.id / "contact-sheet.png"
 
     def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
-        """Complete the stage, make it durable, decide, publish; raises OSError, and Stopped within a large copy."""
+        """Complete the stage, make it durable, decide, publish; raises OSError, and Stopped while it copies."""
         stage = self.staging / batch.id
         self._check_stage(batch)  # nor is anything put into a mount point whose file system has gone
         with naming(stage):
@@ -230,7 +230,7 @@ class Outbox:
                 else:
                     copy.write(chunk)
                 self.beat()
-                if len(chunk) == CHUNK and self.stop():
+                if self.stop():
                     raise Stopped
             copy.truncate()
 
