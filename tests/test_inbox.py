@@ -257,7 +257,12 @@ def test_a_batch_that_is_put_back_whole(settings: Settings, inbox: Inbox) -> Non
     path.write_bytes(crop())
     os.link(path, settings.outbox / "its users.png")
     forgotten: list[str] = []
-    loop = inbox.batches(lambda _: None, lambda _: None, forget=forgotten.append)
+
+    def forget(batch: str) -> None:
+        assert begun.open.exists(), "nothing tells any more that it was not decided"
+        forgotten.append(batch)
+
+    loop = inbox.batches(lambda _: None, lambda _: None, forget=forget)
     begun = next(loop)
     with (settings.outbox / "its users.png").open("r+b"):
         inbox.stop = lambda: bool(forgotten)

@@ -23,6 +23,7 @@ from watcher.outbox import CHUNK, STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
+from watcher.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -383,6 +384,32 @@ def test_the_stage_of_a_batch_that_was_taken_away(case: Case) -> None:
         outbox.abandon(case.batch.id)
     assert not stage.exists()
     assert len(os.listdir("/proc/self/fd")) == held - 1
+
+
+def test_the_stage_of_a_watcher_that_was_killed(case: Case) -> None:
+    """Where its scans go back to the inbox, the next watcher takes the stage away; where it was decided, it stays."""
+    stage = Outbox(case.settings).stage(case.batch)
+    case.settings.outbox.rename(case.settings.outbox.with_name("unmounted"))
+    with pytest.raises(FileNotFoundError):
+        Outbox(case.settings).abandon(case.batch.id)
+    case.settings.outbox.with_name("unmounted").rename(case.settings.outbox)
+    Outbox(case.settings).abandon(case.batch.id)
+    assert not stage.exists()
+    Outbox(case.settings).stage(case.batch)
+    case.batch.decide()
+    Outbox(case.settings).abandon(case.batch.id)
+    assert stage.exists()
+
+
+def test_killed_while_it_tries_a_name(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the try goes with the next start."""
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        assert Outbox(case.settings).takes("Müller.png")
+    (left,) = case.settings.outbox.glob(f"{STAGING}/*")
+    assert os.listdir(left)
+    Retention(case.settings).turn()
+    assert stages(case.settings.outbox) == []
 
 
 def test_published_once(case: Case) -> None:

@@ -186,11 +186,11 @@ class Inbox:
         if stuck:
             self._set_aside(stuck, batch if not jobs else self.claims.new())
         if not jobs:  # all were put back, or a crash came before the first
-            if not stuck:
-                _remove_empty(batch.open)
             self.arrived.pop(batch.id, None)
             self.claimed.pop(batch.id, None)
-            forget(batch.id)
+            forget(batch.id)  # before the claim goes: it tells that nothing was decided
+            if not stuck:
+                _remove_empty(batch.open)
             return
         self.claimed[batch.id] = len(jobs)
         yield batch

@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from watcher.claims import WORK, sync, sync_at_once
+from watcher.claims import WORK, Batch, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming, told
 from watcher.file import BAD
 from watcher.mounts import Place
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from watcher.claims import Batch
     from watcher.config import Settings
     from watcher.results import Row
 
@@ -31,6 +30,7 @@ log = logging.getLogger(__name__)
 
 STAGING = ".staging"
 MARK = "mark-"  # begins the name of the file there that tells this outbox from one that takes its place
+ENDING = ".old"  # of a folder there that is on its way out: what a crash leaves of it, `Retention` takes away
 ANYWHERE = re.compile(r"[\w ()+-]([\w .()+-]{0,100}[\w()+-])?", re.ASCII)
 """Names that every file system takes."""
 CHUNK = 1 << 22  # bytes that are copied between two signs of life
@@ -135,19 +135,8 @@ class Outbox:
         if odd:
             self.place.check()  # nothing is made in a bare mount point
             self.staging.mkdir(exist_ok=True)
-        for part in sorted(odd):
-            probe = self.staging / part
-            try:
-                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
-            except FileExistsError:
-                continue
-            except OSError as error:
-                # CIFS has other answers too, which of a folder that is there and open to us are about the name.
-                answers = {errno.ENOENT, errno.EACCES} if os.access(self.staging, os.W_OK | os.X_OK) else set()
-                if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, *answers}:
-                    raise
-                return False
-            probe.unlink()
+            with tempfile.TemporaryDirectory(ENDING, dir=self.staging, ignore_cleanup_errors=True) as folder:
+                return all(_takes(folder, part) for part in sorted(odd))
         return True
 
     def gives(self, path: str) -> bool:
@@ -157,12 +146,19 @@ class Outbox:
         return gave
 
     def abandon(self, batch: str) -> None:
-        """Take away the stage of a batch whose claim has gone before it was decided: it will not be delivered."""
+        """Take away the stage of a batch that will not be delivered; that of a decided one stays.
+
+        Also one that a watcher made that was killed since, while the batch's claim tells that it is undecided.
+        """
         stage = self._stages.pop(batch, None)
         if stage is not None:
             os.close(stage)
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self.staging / batch)
+        elif Batch(batch, self.settings.inbox / WORK).open.is_dir():
+            self.place.check()  # else the stage is not here to be taken away
+        else:
+            return
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.staging / batch)
 
     def _drop(self, batch: Batch) -> None:
         """Delete a claim; one that cannot be deleted yet hinders nobody, and comes again with the decided."""
@@ -271,6 +267,19 @@ def check_folders(settings: Settings) -> None:
             raise ConfigError(
                 f"{key}: {folder} cannot be written: {error.strerror}; let its user in, or set {key}: to another"
             ) from error
+
+
+def _takes(folder: str, name: str) -> bool:
+    """Whether a file can be made in a folder under this name."""
+    try:
+        os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC))
+    except OSError as error:
+        # CIFS has other answers too, which of a folder that is there and open to us are about the name.
+        answers = {errno.ENOENT, errno.EACCES} if os.access(folder, os.W_OK | os.X_OK) else set()
+        if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, *answers}:
+            raise
+        return False
+    return True
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from watcher.claims import claimed_at
-from watcher.outbox import STAGING
+from watcher.outbox import ENDING, STAGING
 from watcher.results import THUMBNAILS
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMOVED = ("scans", THUMBNAILS)  # what failed stays: it is there because a person has to look at it
-ENDING = ".old"  # of what is on its way out
 EVERY = 3600.0  # seconds between looks for deliveries that have become old
 TURN = 1.0  # seconds that one turn of the work loop spends on it
 DAY = 86400
