@@ -354,6 +354,17 @@ def test_an_empty_claim_is_no_delivery(inbox: Inbox) -> None:
     assert not empty.open.exists()
 
 
+@pytest.mark.parametrize("scans", [["sub/a.png"], []], ids=["with a scan", "else empty"])
+def test_what_a_nas_puts_into_a_claim(inbox: Inbox, scans: list[str]) -> None:
+    """Its hidden files and folders, and a sync tool's, are no scans, and do not keep the claim from being removed."""
+    batch = inbox.claims.new()
+    for name in ("@eaDir/a.png", "sub/@eaDir/a.png/SYNO.jpg", "sub/.DS_Store", *scans):
+        (batch.open / name).parent.mkdir(parents=True, exist_ok=True)
+        (batch.open / name).write_bytes(crop())
+    assert taken(inbox) == scans
+    assert [path.name for path in inbox.claims.work.iterdir()] == [f"{inbox.claims.id}.lock"]
+
+
 def test_a_batch_on_its_way_is_not_handed_out_again(settings: Settings, inbox: Inbox) -> None:
     """The environment may fail the loop while a batch is being delivered: it is waited for, and not read once more."""
     (settings.inbox / "a.png").write_bytes(crop())

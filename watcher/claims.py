@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from watcher.errors import naming, told
+from watcher.folder import IGNORED
 from watcher.mounts import kind_of
 from watcher.results import ISO_8601
 from watcher.tasks import Job
@@ -73,16 +74,14 @@ class Batch:
         return datetime.strptime(self.id.split("-", 1)[0], STAMP).replace(tzinfo=UTC).strftime(ISO_8601)
 
     def jobs(self) -> list[Job]:
-        """Its scans by name, as the folder holds them."""
+        """Its scans by name, as the folder holds them; a NAS or a sync tool puts its own files beside them."""
         root = str(self.open)
-        return sorted(
-            (
-                Job(path=(path := f"{folder}/{name}"), name=path[len(root) + 1 :])
-                for folder, _, names in os.walk(root, onerror=_raise)
-                for name in names
-            ),
-            key=lambda job: job.name,
-        )
+        jobs = []
+        for folder, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(IGNORED)]
+            paths = [f"{folder}/{name}" for name in names if not name.startswith(IGNORED)]
+            jobs += [Job(path, path[len(root) + 1 :]) for path in paths]
+        return sorted(jobs, key=lambda job: job.name)
 
     def decide(self, durable: int | None = None, mark: str = "") -> Batch:
         """Commit: from here on the delivery is only published, never made again. The one private commit point.

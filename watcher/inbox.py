@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -189,8 +190,8 @@ class Inbox:
             self.arrived.pop(batch.id, None)
             self.claimed.pop(batch.id, None)
             forget(batch.id)  # before the claim goes: it tells that nothing was decided
-            if not stuck:
-                _remove_empty(batch.open)
+            if not batch.jobs():
+                shutil.rmtree(batch.open)
             return
         self.claimed[batch.id] = len(jobs)
         yield batch
@@ -307,8 +308,3 @@ class Inbox:
         while not (woken := self.watch.wait(min(BEAT, left := end - time.monotonic()))) and left > BEAT:
             self.beat()
         return woken
-
-
-def _remove_empty(folder: Path) -> None:
-    for path, _, _ in os.walk(folder, topdown=False):
-        os.rmdir(path)
