@@ -47,20 +47,21 @@ class Retention:
             self.beat()
             path = self._due.popleft()
             try:
-                self._remove(path)
+                if os.path.isdir(path):  # most were removed long ago, and on a share each look takes its time
+                    self._remove(path)
             except FileNotFoundError:  # downstream, or another watcher, was quicker
                 continue
             except OSError as error:
                 log.warning("%s: cannot be removed, though it is old: %s", error.filename, error.strerror)
 
     def _old(self) -> list[str]:
-        """What is to be removed: what a crash left on its way out, then by age."""
+        """What is to be removed, if it is there: what a crash left on its way out, then by age."""
         left = [entry.path for entry in _entries(self.staging) if entry.name.endswith(ENDING)]
         if self.keep is None:
             return left
         latest = time.time() - self.keep
         old = [entry.path for entry in _entries(self.outbox) if (claimed_at(entry.name) or latest) < latest]
-        return left + [path for folder in sorted(old) for name in REMOVED if os.path.isdir(path := f"{folder}/{name}")]
+        return left + [f"{folder}/{name}" for folder in sorted(old) for name in REMOVED]
 
     def _remove(self, path: str) -> None:
         # Out of sight in one rename: a folder that is half removed would be taken for one that is half written.
