@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 from conftest import PATIENCE, crop
 
+from watcher import claims as claims_module
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.errors import Stopped
@@ -355,13 +356,22 @@ def test_an_empty_claim_is_no_delivery(inbox: Inbox) -> None:
 
 
 @pytest.mark.parametrize("scans", [["sub/a.png"], []], ids=["with a scan", "else empty"])
-def test_what_a_nas_puts_into_a_claim(inbox: Inbox, scans: list[str]) -> None:
+def test_what_a_nas_puts_into_a_claim(inbox: Inbox, monkeypatch: pytest.MonkeyPatch, scans: list[str]) -> None:
     """Its hidden files and folders, and a sync tool's, are no scans, and do not keep the claim from being removed."""
+    real, synced = claims_module.sync, set()
+
+    def sync(path: Path | str) -> None:
+        synced.add(os.path.basename(path))
+        real(path)
+
+    monkeypatch.setattr(claims_module, "sync", sync)
+    monkeypatch.setattr(claims_module, "COMMIT_AS_ONE", set())
     batch = inbox.claims.new()
     for name in ("@eaDir/a.png", "sub/@eaDir/a.png/SYNO.jpg", "sub/.DS_Store", *scans):
         (batch.open / name).parent.mkdir(parents=True, exist_ok=True)
         (batch.open / name).write_bytes(crop())
     assert taken(inbox) == scans
+    assert "@eaDir" not in synced  # it may be closed to us
     assert [path.name for path in inbox.claims.work.iterdir()] == [f"{inbox.claims.id}.lock"]
 
 

@@ -76,12 +76,14 @@ class Batch:
     def jobs(self) -> list[Job]:
         """Its scans by name, as the folder holds them; a NAS or a sync tool puts its own files beside them."""
         root = str(self.open)
-        jobs = []
-        for folder, folders, names in os.walk(root, onerror=_raise):
+        paths = [f"{folder}/{name}" for folder, names in self._folders() for name in names]
+        return sorted((Job(path, path[len(root) + 1 :]) for path in paths), key=lambda job: job.name)
+
+    def _folders(self) -> Iterator[tuple[str, list[str]]]:
+        """The folders of the claim, from the top, and the scans in each."""
+        for folder, folders, names in os.walk(self.open, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(IGNORED)]
-            paths = [f"{folder}/{name}" for name in names if not name.startswith(IGNORED)]
-            jobs += [Job(path, path[len(root) + 1 :]) for path in paths]
-        return sorted(jobs, key=lambda job: job.name)
+            yield folder, [name for name in names if not name.startswith(IGNORED)]
 
     def decide(self, durable: int | None = None, mark: str = "") -> Batch:
         """Commit: from here on the delivery is only published, never made again. The one private commit point.
@@ -92,7 +94,7 @@ class Batch:
         if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
             # First where the scans are, from the top, then where they were: after a power cut they are never in none.
             sync(self.work)
-            folders = [folder for folder, _, _ in os.walk(self.open, onerror=_raise)]
+            folders = [folder for folder, _ in self._folders()]
             for folder in folders:
                 sync(folder)
             for folder in folders:
