@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check bench train install clean install-service remove-service test-systemd
+.PHONY: run test check bench train install install-train clean install-service remove-service test-systemd
 
 run: $(VENV)/run.done  ## start the watcher on inbox/
 	$(BIN)/python -m watcher run
@@ -29,6 +29,8 @@ bench: $(VENV)/train.done  ## what README.md's figures on speed come from; ARGS=
 	$(BIN)/python -m benchmarks $(ARGS)
 
 install: $(VENV)/run.done  ## only install what running needs
+
+install-train: $(VENV)/train.done  ## only install what training needs
 
 install-service:  ## as root: install or upgrade the systemd service; NAME=… for one of several inboxes
 	@sh systemd/service.sh install "$(NAME)"

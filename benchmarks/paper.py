@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from train import mnist
-from train.recipes import every_twelfth
 from train.render import TALL, agree, written
 from watcher import model
 from watcher.normalise import normalise
@@ -218,7 +217,7 @@ def main() -> None:
         parser.error(f"unknown kind {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     cv2.setNumThreads(1)
     data = mnist.load(arguments.data, arguments.data)
-    held_back = every_twelfth(len(data.train_images))
+    held_back = mnist.every_twelfth(len(data.train_images))
     images, labels = data.train_images[held_back], data.train_labels[held_back]
     card, predict = model.load(arguments.model)
     digits = [index for index, name in enumerate(card.classes) if name != NONE]

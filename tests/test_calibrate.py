@@ -20,11 +20,13 @@ import pytest
 
 from train import calibrate, evaluate
 from train.__main__ import main
-from train.labels import read_labels
+from train.fields import GAPS, plain
+from train.labels import Crop, read_labels
 from watcher.calibration import Calibration
 from watcher.config import Settings
 from watcher.model import Card, read_card
 from watcher.pipeline import Reader
+from watcher.reading import Reading
 from watcher.tasks import Job
 
 if TYPE_CHECKING:
@@ -188,11 +190,80 @@ def test_what_is_no_number_counts_as_wrong(labelled: Path, model: Path) -> None:
     """Whatever is read where there is no number is an error that the thresholds have to keep out."""
     crops = read_labels(labelled)
     results = evaluate.read_crops(labelled, crops, Reader(Settings(model=model)))
-    (found,) = calibrate.find(results, read_card(model), "drawn")
+    (found,) = calibrate.find(results, read_card(model), "drawn", 0.01)
     judged = [r for r in results if r.reading.score is not None and r.reading.kind == "digit"]
     expected = [result.crop.is_number and result.reading.value == result.crop.value for result in judged]
     assert found.right.tolist() == expected
     assert 0 < sum(not result.crop.is_number for result in judged) <= OTHERS
+
+
+def test_easy_crops_do_not_switch_the_safety_off(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where no crop is wrong nothing is learnt of lower scores: none is accepted that was not, and lines say why."""
+    rng = np.random.default_rng(5)
+    digits = np.zeros((200, 28, 28), np.uint8)
+    for number, image in enumerate(digits):
+        at = int(rng.integers(5, 8)), int(rng.integers(21, 24))
+        cv2.putText(image, str(number % 10), at, cv2.FONT_HERSHEY_SIMPLEX, 0.75, 255, 2, cv2.LINE_AA)
+    own = tmp_path / "own"
+    own.mkdir()
+    for number in range(380):
+        page, value = plain(digits, np.arange(200, dtype=np.uint8) % 10, 6, rng, GAPS["spaced"])
+        cv2.imwrite(str(own / f"{value}-{number}.png"), page)
+    hello = np.full((80, 260), 240, np.uint8)
+    cv2.putText(hello, "hello", (30, 55), cv2.FONT_HERSHEY_SCRIPT_SIMPLEX, 1.8, 40, 3, cv2.LINE_AA)
+    cv2.imwrite(str(tmp_path / "hello.png"), hello)
+    jobs = [Job(str(path), path.name) for path in sorted(own.iterdir())]
+    before = read_card(model)
+    rows = Reader(Settings(model=model)).read(jobs, None)
+    right = [row.name for row in rows if row.reading.value == row.name[:6] and row.reading.kind == "field"]
+    assert len(right) >= 320
+    label(own, [(name, name[:6], "") for name in right[:320]])
+
+    assert main(["calibrate", str(own), "--model", str(model), "--out", str(tmp_path / "report")]) == 0
+    printed = capfd.readouterr().out
+    assert (
+        "fields: none is accepted from a lower score than before: of 320 crops 0 are read wrong and 0 hold" in printed
+    )
+    assert "the confidence stays as it was: 0 wrong values are too few to learn it from" in printed
+    after = read_card(model)
+    assert after.field is not None
+    assert before.field is not None
+    for rate in (0.01, 0.02, 0.05, 0.2):
+        assert after.field.threshold(rate) >= before.field.threshold(rate)
+    (row,) = Reader(Settings(model=model)).read([Job(str(tmp_path / "hello.png"), "hello.png")], None)
+    assert row.reading.status == "review"
+    assert row.reading.confidence < 0.9
+
+
+def test_what_decided_before_goes_on_until_crops_tell(model: Path) -> None:
+    """Calibrating twice on easy crops keeps what shipped; on crops that tell, they alone decide, and go on to do so."""
+    shipped = read_card(model)
+    easy = [judged(score, "1", "1") for score in np.linspace(0, 9, 400).tolist()]
+    strays = [judged(score, "7", "-") for score in np.linspace(-2, 1, 12).tolist()]
+    for results, held in ((easy, True), (easy, True), ([*easy, *strays], False), (easy, True)):
+        before = read_card(model)
+        (found,) = calibrate.find(results, before, "drawn", 0.01)
+        calibrate.write_card(model, [found])
+        after = read_card(model)
+        assert after.digit.is_held(0.01) == held
+        assert (after.digit.map == before.digit.map) == held  # no map is learnt from right values alone
+        told = "\n".join(calibrate.told([found], after, results, 0.01))
+        assert ("digits: none is accepted from a lower score" in told) == held
+        if before.digit.trials == shipped.digit.trials or before.digit.is_held(0.01):
+            assert after.digit.before == shipped.digit.trials
+        else:
+            assert after.digit.before == before.digit.trials
+        (own,) = after.digit.trials
+        assert after.digit.threshold(0.01) == after.digit.probability(
+            max(trial.start(0.01) for trial in ((own, *after.digit.before) if held else (own,)))
+        )
+
+
+def judged(score: float, read: str, label: str) -> evaluate.Result:
+    """What became of a crop."""
+    return evaluate.Result(Crop("x.png", label), Reading("review", read, 0.5, kind="digit", score=score))
 
 
 def test_cross_fitted_confidence_comes_from_other_crops() -> None:

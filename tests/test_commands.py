@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_each_sample_is_read_right(folder: Folder) -> None:
 
 
 def test_read(folder: Folder, tmp_path: Path) -> None:
-    """`read` takes images and folders of them, prints CSV, draws pictures, and says by its exit code if one failed."""
+    """`read` takes images and folders of them, prints CSV, draws pictures, and says why one fails: exit code 1."""
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "a.png").write_bytes(crop())
     (tmp_path / "b.png").write_bytes(b"text")
@@ -55,6 +56,8 @@ def test_read(folder: Folder, tmp_path: Path) -> None:
     scans = [tmp_path / "b.png", tmp_path / "scans" / "a.png"]
     done = folder.command("read", str(tmp_path / "scans"), str(tmp_path / "b.png"), "--picture", str(pictures))
     assert done.returncode == 1
+    (why,) = done.stderr.splitlines()
+    assert why.startswith(f"WARNING {tmp_path / 'b.png'}: unsupported: starts with 74 65 78 74, not PNG"), why
     rows = read_csv(done.stdout.encode())
     assert [(row["status"], row["value"]) for row in rows][1] == ("failed", "")
     assert rows[0]["value"] == "7"
@@ -153,6 +156,30 @@ def test_a_promise_that_the_calibration_cannot_keep(folder: Folder) -> None:
     checked = folder.command("check")
     assert checked.returncode == 1
     assert "more labelled crops are missing" in checked.stdout
+
+
+@pytest.mark.parametrize("arguments", [["read", str(SAMPLES)], ["status"], ["check"]], ids=["read", "status", "check"])
+def test_output_that_cannot_be_written(folder: Folder, arguments: list[str]) -> None:
+    """Where the disk that the output goes to is full, that is one line which names the output, and exit code 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "watcher", *arguments, "--config", str(folder.config)],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "digitdrop: standard output: No space left on device"
+
+
+def test_a_promise_that_holds_less_for_other_people(folder: Folder) -> None:
+    """What the shipped settings promise less of is told at the start, the number first, and is no warning."""
+    done = folder.command("run", "--once")
+    (line,) = [line for line in done.stderr.splitlines() if "may be wrong" in line]
+    assert re.match(r"INFO fields: up to \d\.\d\d% of the accepted may be wrong in the writing of other people; ", line)
+    assert "WARNING" not in done.stderr
 
 
 def test_what_is_no_file_is_left_out(folder: Folder) -> None:

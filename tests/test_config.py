@@ -295,6 +295,8 @@ def test_impossible_value(tmp_path: Path, text: str, key: str, value: str, remed
     [
         ("length: 5, date: '%d%m%Y'", "a date as %d%m%Y has 8 digits, which its length does not allow"),
         ("length: 1, range: [10, 20]", "no number of 1 digits is as large as 10"),
+        ("length: 5, check: isbn", "no number for isbn has 5 digits, says python-stdnum"),
+        ("length: [3, 7], check: ean", "no number for ean has 3 to 7 digits, says python-stdnum"),
     ],
 )
 def test_rule_that_no_value_keeps(tmp_path: Path, what: str, words: str) -> None:
@@ -304,16 +306,45 @@ def test_rule_that_no_value_keeps(tmp_path: Path, what: str, words: str) -> None
     assert message.endswith(words)
 
 
+@pytest.mark.parametrize("what", ["length: [9, 10], check: isbn", "length: 5, range: [0, 9], check: luhn"])
+def test_rule_that_a_value_keeps(tmp_path: Path, what: str) -> None:
+    """A rule that some value keeps, be it 00000 alone, is taken."""
+    (rule,) = load(given(tmp_path, f"fields: [{{name: a, files: '*', {what}}}]")).fields
+    assert rule.example()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("*", "*_zip.*"), ("**", "marks/**"), ("**/*", "*"), ("marks/**", "marks/**")]
+)
+def test_a_rule_behind_one_that_takes_all(tmp_path: Path, first: str, second: str) -> None:
+    """A rule that can never be reached is refused, with the one that hides it; in the other order both are taken."""
+    rules = [f"{{name: a, files: '{first}'}}", f"{{name: b, files: '{second}'}}"]
+    assert complaint(tmp_path, f"fields: [{', '.join(rules)}]") == (
+        f"fields[1] 'b' can match nothing: all that '{second}' matches is taken by fields[0] 'a' with '{first}'; "
+        "put it before that one, or take one of them out"
+    )
+    if first == "*":
+        assert len(load(given(tmp_path, f"fields: [{', '.join(rules[::-1])}]")).fields) == 2
+
+
+@pytest.mark.parametrize("files", ["/srv/marks/*", "marks/", "./marks/*", "../*", "a//b"])
+def test_files_that_lie_in_no_inbox(tmp_path: Path, files: str) -> None:
+    """A pattern that no path under an inbox can match is refused."""
+    message = complaint(tmp_path, f"fields: [{{name: a, files: {files}}}]")
+    assert message.startswith(f"fields[0].files is '{files}': should match paths under the inbox, as marks/** does")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("inbox: ~/in", "inbox {}/~/in: whose home '~' is"),
         ("metrics: out/a.prom\noutbox: out", "metrics {}/out/a.prom lies where scans or deliveries do"),
         ("metrics: inbox/deep/a.prom", "metrics {}/inbox/deep/a.prom lies where scans or deliveries do"),
+        ("metrics: x.txt", "metrics {}/x.txt: node_exporter takes only files that end in .prom; name it so"),
     ],
 )
 def test_places_that_will_not_do(tmp_path: Path, text: str, words: str) -> None:
-    """A home that depends on the user, and metrics among scans, are refused."""
+    """A home that depends on the user, and metrics among scans or where nobody collects them, are refused."""
     with pytest.raises(ConfigError, match=re.escape(words.format(tmp_path))):
         load(given(tmp_path, text))
 

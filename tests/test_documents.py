@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 
 from watcher import config
 from watcher.folder import ENDINGS, IGNORED
-from watcher.metrics import Metrics
+from watcher.metrics import DOUBTS, FAULTS, STAGES, STEPS, Metrics
 from watcher.results import COLUMNS
 from watcher.status import State
 
@@ -136,6 +138,13 @@ def test_the_format_of_the_json(delivered: Folder) -> None:
             assert set(row["milliseconds"]) <= set(re.findall(r"`(\w+)`", inner))
 
 
+def test_the_format_of_the_status() -> None:
+    """The page on the format names each key of `status --json` with its type, in their order."""
+    kinds = {"int": "integer", "str": "string", "float": "number", "bool": "boolean", "list": "array", "dict": "object"}
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| .+ \|$", section(FORMAT, "status --json"), re.MULTILINE)
+    assert found == [(field.name, kinds[str(field.type).partition("[")[0]]) for field in fields(State)]
+
+
 def test_the_codes(delivered: Folder) -> None:
     """The page on the format explains each status, and each reason that the program's text holds."""
     page = section(FORMAT, "results.csv")
@@ -149,6 +158,9 @@ def test_the_codes(delivered: Folder) -> None:
         told
     )
     assert [r for r in re.findall(r'(?:Fault|failed)\(\s*"(\w+)"', source) if r not in told] == []
+    # What is explained is what is counted.
+    counted = {*DOUBTS, *FAULTS, "audit", "wrong_length", "rule:<name>"}
+    assert reasons == counted
 
 
 def test_the_files_of_a_delivery(delivered: Folder) -> None:
@@ -160,7 +172,10 @@ def test_the_files_of_a_delivery(delivered: Folder) -> None:
 
 
 def test_picking_up_with_python(delivered: Folder) -> None:
-    """The Python example imports each delivery exactly once, also after it was killed before it moved one away."""
+    """The Python example imports each delivery exactly once, also one that comes again; what is none it leaves alone.
+
+    It comes again whether the example was killed before it moved it away, or it lies in the archive already.
+    """
     (script,) = blocks(section(OPERATIONS, "With Python"), "python")
     path = delivered.root / "pick-up"
     path.write_text(script)
@@ -181,6 +196,15 @@ def test_picking_up_with_python(delivered: Folder) -> None:
             shutil.rmtree(delivered.root / "archive" / delivery.name)
             delivery.rename(delivered.outbox / delivery.name)
     assert len(pick_up().splitlines()) == 2
+    archive = delivered.root / "archive"
+    first, second = sorted(archive.iterdir())
+    shutil.copytree(first, delivered.outbox / first.name)  # as after a power cut
+    second.rename(delivered.outbox / second.name)
+    (delivered.outbox / "1.db").write_bytes(b"")  # what file managers leave, and what people make
+    (delivered.outbox / "1 new folder").mkdir()
+    assert [line.partition(":")[0] for line in pick_up().splitlines()] == [second.name]
+    assert [path.name for path in delivered.deliveries()] == ["1 new folder", "1.db"]
+    assert sorted(archive.iterdir()) == [first, second]
     with sqlite3.connect(database) as db:
         found = db.execute("SELECT batch, file, page, value FROM results ORDER BY batch, file, page").fetchall()
     db.close()
@@ -209,10 +233,13 @@ def test_picking_up_from_cron(delivered: Folder) -> None:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
 def test_picking_up_with_sql(delivered: Folder) -> None:
-    """The SQL example imports a results.csv as it is, once however often it runs, and keeps leading zeros."""
+    """The SQL example imports a results.csv as it is, once however often it runs or is killed; leading zeros stay."""
     (script,) = blocks(section(OPERATIONS, "With SQL alone"), "sql")
     database = delivered.root / "results.db"
     said = ""
+    with sqlite3.connect(database) as db:
+        db.execute("CREATE TABLE incoming (batch)")  # as where it was killed
+    db.close()
     for delivery in delivered.deliveries() * 2:
         done = subprocess.run(
             ["sqlite3", database], cwd=delivery, input=script, capture_output=True, text=True, check=True
@@ -226,12 +253,16 @@ def test_picking_up_with_sql(delivered: Folder) -> None:
 
 
 def test_picking_up_in_a_shell(delivered: Folder) -> None:
-    """The shell example prints the accepted values of all deliveries."""
+    """The shell example prints the accepted values of all deliveries, and of none nothing."""
     (script,) = blocks(section(OPERATIONS, "In a shell"), "sh")
     script = script.replace(DATA, str(delivered.root))
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
     # Two deliveries of one second come in any order.
     assert sorted(done.stdout.splitlines()) == ["00.png\t7", "a,b.png\t7"]
+    for delivery in delivered.deliveries():
+        shutil.rmtree(delivery)
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_dropping_from_a_script(folder: Folder) -> None:
@@ -299,12 +330,27 @@ def test_the_samba_example(tmp_path: Path) -> None:
 
 def test_each_metric_is_explained(tmp_path: Path) -> None:
     """The table of metrics names each that is written, with its labels, and none that is not."""
-    metrics = Metrics(tmp_path / "x.prom")
+    metrics = Metrics(tmp_path / "x.prom", config.Settings())
     metrics.held.labels("incomplete").set(1)
     metrics.write(State(model="x", held={"incomplete": 1}), 0.0)
     written = {family.name for family in parse_metrics((tmp_path / "x.prom").read_text())}
     told = {name.partition("{")[0].removesuffix("_total") for name in table(section(OPERATIONS, "Watching it"))}
     assert told == {name.removesuffix("_total") for name in written}
+    for name, values in (("digitdrop_work_seconds_total", STEPS), ("digitdrop_batch_seconds", STAGES)):
+        (line,) = re.findall(rf"^\| `{name}.*$", OPERATIONS, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", line)) == set(values)
+
+
+def test_the_commands_run_as_they_stand() -> None:
+    """What the README's examples call is in the environment that it says to activate, or in that of every shell."""
+    assert "`. .venv/bin/activate`" in section(README, "Commands")
+    programs = set(
+        re.findall(r"^([a-z-]+) = \"[a-z]+\.__main__:main\"$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    )
+    called = {line.split()[0] for block in blocks(README, "sh") for line in block.splitlines()}
+    assert called - programs == {"make", "cp", "sudo"}
+    for module in re.findall(r"`python -m ([a-z.]+)", README):
+        assert importlib.util.find_spec(module), module
 
 
 def test_each_setting_has_its_default() -> None:

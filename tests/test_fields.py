@@ -55,6 +55,31 @@ def test_a_rule_tells_what_fits(what: dict[str, object], fits: str, breaks: str)
 
 
 @pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ({}, True),
+        ({"length": 5}, True),
+        ({"length": 99}, True),
+        ({"pattern": "2026[0-9]{4}"}, True),
+        ({"pattern": "[0-9]{4}2026"}, True),
+        ({"length": 4, "range": [4711, 4711]}, True),
+        ({"length": [16, 19], "check": "luhn"}, True),
+        ({"check": "iso7064.mod_97_10"}, True),
+        ({"date": "%d%m"}, True),
+        ({"pattern": "[A-Z]+"}, False),
+        ({"length": 5, "pattern": "[0-9]{6}"}, False),
+        ({"date": "%d%m%y", "range": [0, 5]}, False),
+    ],
+)
+def test_an_example_of_what_fits(what: dict[str, object], found: bool) -> None:
+    """A value that keeps a rule is made up, the same each time; of a rule that none can keep there is none."""
+    example = rule(**what).example()
+    assert bool(example) is found
+    assert not found or rule(**what).broken(example) == ""
+    assert rule(**what).example() == example
+
+
+@pytest.mark.parametrize(
     ("files", "path", "matches"),
     [
         ("*_zip.*", "a_zip.png", True),

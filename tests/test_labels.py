@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         (b"file,value\n1.png,1249,50\n", "the line of 1.png has more cells than the header"),
         (b"file;value\n1.png;1\n", "it is parted by semicolons: save it with commas"),
         (b"file,value\n\xfc.png,1\n", "save it as UTF-8"),
+        (b"", "should have a header with the columns file and value, and a line for each crop"),
+        (b"file,value\n", "should have a header with the columns file and value, and a line for each crop"),
     ],
 )
 def test_what_a_spreadsheet_makes_of_it(tmp_path: Path, table: bytes, words: str) -> None:
-    """A decimal comma, semicolons and another encoding are told with what to do, and never taken for something else."""
+    """A decimal comma, semicolons, another encoding, an empty table: told with what to do, taken for nothing else."""
     (tmp_path / "1.png").write_bytes(b"")
     (tmp_path / "labels.csv").write_bytes(table)
     with pytest.raises(LabelError, match=words):

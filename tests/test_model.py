@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,13 @@ def test_keras_file_is_pinned(tmp_path: Path) -> None:
     model = copied(tmp_path, change)
     (model / "digits.keras").write_bytes(b"anything")
     assert "its card says 000000000000" in complaint(model / "digits.keras")
+
+
+def test_a_keras_file_without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorFlow is not installed the message says how to get it, from here."""
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ModelError, match=r"needs TensorFlow: .*; install it with 'make install-train', or set model:"):
+        load(MODEL / "digits.keras")
 
 
 # Predictions

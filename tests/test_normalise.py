@@ -193,6 +193,13 @@ def test_faint_pencil() -> None:
     found_at(normalise(page), box)
 
 
+def test_hardly_any_contrast() -> None:
+    """On clean paper a few grey levels are ink."""
+    page = paper(160, 140, noise=0)
+    box = write(page, "5")
+    found_at(normalise(np.maximum(page, 227)), box)
+
+
 @pytest.mark.parametrize("turn", [0.0, 1.5])
 def test_form_box(turn: float) -> None:
     """A printed box around the digit is dropped, square or a little skew."""
@@ -248,13 +255,24 @@ def test_neighbours_are_left_out() -> None:
     assert not ink.alone
 
 
-@pytest.mark.parametrize(("height", "alone"), [(0, True), (8, True), (30, False), (80, False)])
-def test_what_stands_beside(height: int, alone: bool) -> None:
+@pytest.mark.parametrize(
+    ("height", "bottom", "alone", "paired"),
+    [
+        (0, 100, True, False),
+        (8, 100, True, False),
+        (30, 100, False, False),
+        (60, 100, False, True),
+        (80, 100, False, True),
+        (80, 119, False, False),  # the edge cuts it: a neighbour
+    ],
+)
+def test_what_stands_beside(height: int, bottom: int, alone: bool, paired: bool) -> None:
     """A digit with something of size at its side is not alone; with a speck, a comma or nothing it is."""
     page = paper(120, 160)
     box = write(page, "5", at=(40, 20, 55, 80))
-    cv2.line(page, (125, 100 - height), (125, 100), 235 if height == 0 else 40, 5)
-    assert found_at(normalise(page), box).alone is alone
+    cv2.line(page, (125, bottom - height), (125, bottom), 235 if height == 0 else 40, 5)
+    ink = found_at(normalise(page), box)
+    assert (ink.alone, ink.paired) == (alone, paired)
 
 
 def test_specks_are_left_out() -> None:

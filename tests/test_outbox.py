@@ -401,8 +401,11 @@ def test_the_stage_of_a_watcher_that_was_killed(case: Case) -> None:
     assert stage.exists()
 
 
-def test_killed_while_it_tries_a_name(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left of the try goes with the next start."""
+def test_killed_while_it_tries_a_name(
+    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is left of the try goes with the next start, and is not called a delivery."""
+    caplog.set_level("INFO")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         assert Outbox(case.settings).takes("Müller.png")
@@ -410,6 +413,7 @@ def test_killed_while_it_tries_a_name(case: Case, monkeypatch: pytest.MonkeyPatc
     assert os.listdir(left)
     Retention(case.settings).turn()
     assert stages(case.settings.outbox) == []
+    assert caplog.messages == []
 
 
 def test_published_once(case: Case) -> None:

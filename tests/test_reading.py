@@ -75,6 +75,13 @@ def test_what_may_be_no_digit(none: float, status: str) -> None:
     assert reading.reason == {0.009: "", 0.011: "low_confidence", 0.85: "not_digits"}[none]
 
 
+def test_a_digit_that_may_be_half_of_a_number() -> None:
+    """One beside which another seems to stand is not taken, however sure it is, nor is much confidence put in it."""
+    reading = read_digit(certain("4", 0.99, "9"), DIGITS, BOX, AS_IT_IS, 0.1, paired=True)
+    assert (reading.status, reading.reason, reading.score) == ("review", "low_confidence", None)
+    assert reading.confidence == reading.digits[0].confidence == 0.5
+
+
 def test_a_digit_that_the_edge_cuts() -> None:
     """Of a doubtful digit that runs over the edge the reason says so; a sure one is accepted all the same."""
     sure, doubtful = certain("4", 0.99, "9"), certain("4", 0.7, "9")

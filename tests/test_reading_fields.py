@@ -72,6 +72,16 @@ def test_a_field_is_read(reader: Reader, tmp_path: Path, value: str) -> None:
         assert one.value not in [other for other, _ in one.alternatives]
 
 
+@pytest.mark.parametrize("height", [165, 190, 230])
+@pytest.mark.parametrize("value", ["21", "71", "31", "11", "12"])
+def test_a_number_on_a_square_page_is_not_one_digit(reader: Reader, tmp_path: Path, value: str, height: int) -> None:
+    """A slim 1 at its side does not make the other digit one that stands alone."""
+    written = field(value, pitch=70)
+    page = np.pad(written, ((height - len(written), 0), (0, 0)), mode="edge")
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert row.reading.value == value or (row.reading.status == "review" and row.reading.confidence <= 0.5)
+
+
 @pytest.mark.parametrize("width", [800, 1600, 3000])
 @pytest.mark.parametrize("value", ["23", "7213"])
 def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, value: str, width: int) -> None:
@@ -83,22 +93,46 @@ def test_a_field_on_a_page_that_is_mostly_empty(reader: Reader, tmp_path: Path, 
     assert (row.reading.value, row.reading.kind) == (value, "field")
 
 
+def small(value: str, tall: int, pen: int, size: tuple[int, int], at: float) -> NDArray[np.uint8]:
+    """A digit of some height on paper of (height, width), at half its height and a share of its width."""
+    height, width = size
+    page = np.full(size, 232, np.uint8)
+    points = np.array([(width * at + 0.9 * tall * x, (height - tall) / 2 + tall * y) for x, y in STROKES[value]])
+    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, pen, cv2.LINE_AA, 4)
+    return page
+
+
 @pytest.mark.parametrize(
-    ("drawn", "found"),
-    [(("2", 30, 6, 1600), (False, True)), (("7", 44, 4, 2000), (True, False))],
-    ids=["too small for the one", "too little ink for the other"],
+    ("page", "found", "value"),
+    [
+        (small("2", 30, 6, (100, 1600), 0.6), (False, True), "2"),
+        (np.maximum(small("7", 70, 9, (100, 300), 0.4), 224), (True, False), "7"),
+    ],
+    ids=["too small for the one", "too faint for the other"],
 )
 def test_what_one_alone_finds_on_a_wide_page_is_for_review(
-    reader: Reader, tmp_path: Path, drawn: tuple[str, int, int, int], found: tuple[bool, bool]
+    reader: Reader, tmp_path: Path, page: NDArray[np.uint8], found: tuple[bool, bool], value: str
 ) -> None:
     """Where the digit or the line is found alone, the page is neither blank nor accepted."""
-    value, tall, pen, width = drawn
-    page = np.full((100, width), 232, np.uint8)
-    points = np.array([(900 + 0.9 * tall * x, 50 - tall / 2 + tall * y) for x, y in STROKES[value]])
-    cv2.polylines(page, [np.round(points * 16).astype(np.int32)], False, 40, pen, cv2.LINE_AA, 4)
     assert (normalise(page) is not None, normalise_line(page) is not None) == found
     (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
     assert (row.reading.status, row.reading.value, row.reading.reason) == ("review", value, "low_confidence")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        small("1", 40, 3, (120, 600), 0.85),  # of less ink there is no digit
+        small("1", 48, 3, (120, 1200), 0.85),
+        small("2", 40, 3, (120, 2400), 0.85),
+        small("2", 60, 4, (800, 600), 0.85),  # an upright page is not only looked at for a digit
+        small("7", 80, 5, (900, 800), 0.85),
+    ],
+)
+def test_a_small_digit_is_no_blank(reader: Reader, tmp_path: Path, page: NDArray[np.uint8]) -> None:
+    """Somewhere on much paper a digit is found, and for review."""
+    (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
+    assert (row.reading.status, row.reading.kind) == ("review", "field")
 
 
 @pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])
@@ -257,6 +291,7 @@ def found(value: str, confidence: float, kind: str = "field", *boxes: Box) -> Re
         (found("2", 0.05, "digit"), found("423", 0.4), (100, 90), "423", "review"),  # hardly one, and perhaps several
         (found("7", 0.99, "digit"), found("71", 0.4), (100, 200), "71", "accepted"),  # too wide for one
         (found("8", 0.3, "digit"), found("7", 0.9), (100, 300), "7", "accepted"),  # boxes, all but one of them empty
+        (found("5", 0.99, "digit"), found("4", 0.9), (100, 200), "5", "review"),  # the two do not agree
         (found("7", 0.99, "digit"), found("7", 0.99), (100, 300), "7", "accepted"),
         (found("7", 0.99, "digit"), found("7", 0.4), (100, 300), "7", "review"),
         (
@@ -273,6 +308,13 @@ def test_a_digit_or_a_field(digit: Reading, field: Reading, shape: tuple[int, in
     reading = of_two(digit, field, shape)
     assert (reading.value, reading.status) == (value, status)
     assert (reading.score is None) == (status == "review")  # or a calibration would count it as accepted
+
+
+def test_what_two_networks_are_sure_of_is_sure_to_neither() -> None:
+    """A digit that may be several, or the other way round, has the confidence that the other reading leaves it."""
+    reading = of_two(found("7", 0.99, "digit"), found("71", 0.66), (100, 90))
+    assert (reading.value, reading.alternative) == ("7", "71")
+    assert reading.confidence == reading.digits[0].confidence == pytest.approx(0.99 * 0.6)
 
 
 def test_no_calibration_changes_what_is_counted(tmp_path: Path) -> None:

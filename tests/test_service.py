@@ -22,6 +22,7 @@ from PIL import Image
 
 from watcher.claims import Claims
 from watcher.config import Settings
+from watcher.fields import Rule
 from watcher.formats import tiff_pages
 from watcher.inbox import Inbox
 from watcher.metrics import Metrics
@@ -332,10 +333,26 @@ def test_the_metrics(folder: Folder) -> None:
     assert folder.stop(process) == 0
 
 
+def test_counters_begin_at_zero(tmp_path: Path) -> None:
+    """Each counter that may grow is there before it does, at 0, and none for what the settings rule out."""
+    names = r'digitdrop_rows_total\{reason="([^"]*)",status="(\w+)"\} 0\.0'
+    rule = Rule(name="zip", files="*")
+    counted = {}
+    for settings in (Settings(), Settings(fields=(rule,), audit=0.1)):
+        Metrics(tmp_path / "x.prom", settings).write(State(), 0.0)
+        text = (tmp_path / "x.prom").read_text()
+        counted[settings.audit] = {(status, reason) for reason, status in re.findall(names, text)}
+        for step in ("decode", "draw"):
+            assert f'digitdrop_work_seconds_total{{step="{step}"}} 0.0' in text
+    assert {("failed", "truncated"), ("review", "low_confidence"), ("accepted", "")} < counted[0.0]
+    assert counted[0.1] - counted[0.0] == {("review", "audit"), ("review", "wrong_length"), ("review", "rule:zip")}
+    assert not {("failed", ""), ("review", "")} & counted[0.1]
+
+
 @needs_promtool
 def test_prometheus_takes_the_metrics(tmp_path: Path) -> None:
     """It has nothing to say of them."""
-    metrics = Metrics(tmp_path / "x.prom")
+    metrics = Metrics(tmp_path / "x.prom", Settings())
     rows = [
         Row("a.png", 1, Reading("accepted", "7", 0.99), milliseconds={"decode": 0.3}),
         Row("b.png", 1, failed("unsupported")),
@@ -389,7 +406,27 @@ def test_the_alert_rules(folder: Folder) -> None:
                         ],
                     }
                 ],
-            }
+            },
+            {
+                "interval": "1m",
+                "input_series": [{"series": 'up{instance="rebooted"}', "values": "1x600"}],  # and nothing of ours
+                "alert_rule_test": [
+                    {
+                        "eval_time": "2h",
+                        "alertname": "DigitdropSilent",
+                        "exp_alerts": [
+                            {
+                                "exp_labels": {"severity": "critical"},
+                                "exp_annotations": {
+                                    "summary": "Digitdrop has not reported for 5 minutes",
+                                    "description": "It is stopped, or hangs. "
+                                    "See: systemctl status digitdrop; journalctl -u digitdrop.",
+                                },
+                            }
+                        ],
+                    }
+                ],
+            },
         ],
     }
     path = folder.root / "test.yml"

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -20,9 +21,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train import augmentation, calibration, evaluate, export, mnist, scans, shipped
+from train import augmentation, calibration, evaluate, export, mnist, plots, scans, shipped
 from train.__main__ import main
 from train.labels import Crop
+from train.percent import percent
 from train.pool import Task
 from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
@@ -95,7 +97,7 @@ def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("tensorflow")
     out = tmp_path_factory.mktemp("fitted") / "reference"
     quick = ["--limit", str(TRAINED), "--epochs", "4", "--seed", "3"]
-    assert main(["--recipe", "seed", "--data", str(data), "--out", str(out), *quick]) == 0
+    assert main(["fit", "--recipe", "seed", "--data", str(data), "--out", str(out), *quick]) == 0
     return out
 
 
@@ -576,18 +578,54 @@ def test_an_option_that_would_do_nothing_is_refused(
 def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The exit code is 2, and the message names the recipes there are."""
     pytest.importorskip("tensorflow")
-    assert main(["--recipe", "large", "--data", str(data)]) == 2
+    assert main(["fit", "--recipe", "large", "--data", str(data)]) == 2
     assert "compact, seed" in capfd.readouterr().err
 
 
 def test_what_extra_does_not_take_is_wrong_usage(data: Path, crops: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Fine-tuning has its own epochs, and tunes what there are crops for: nothing that is asked for is left undone."""
     pytest.importorskip("tensorflow")
-    assert main(["--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
+    assert main(["fit", "--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
     assert "--epochs" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--limit", "many"], ["bake"], ["evaluate"]])
+@pytest.mark.parametrize("command", [["fit"], ["calibrate", "--shipped", "--model", str(ROOT / "model")]])
+def test_without_tensorflow(command: list[str], drawn: Path) -> None:
+    """What needs it says in one line how to get it: from here, not by its name from wherever pip looks."""
+    program = "import sys; sys.modules.update(tensorflow=None, keras=None); from train.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command, "--data", str(drawn)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.fullmatch(r"digitdrop-train: .* needs \w+; install it with 'make install-train', .*\n", done.stderr)
+
+
+def test_no_training_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a command nothing starts: the help says what there is, and the exit code is 2."""
+    assert main([]) == 2
+    said = capfd.readouterr().err
+    for command in ("fit", "evaluate", "calibrate"):
+        assert f"\n    {command}" in said
+
+
+@pytest.mark.parametrize("module", ["benchmarks.paper", "benchmarks.fields", "train"])
+def test_what_needs_no_tensorflow(module: str) -> None:
+    """What only reads runs where `make run` alone was installed."""
+    program = (
+        f"import sys; sys.modules.update(tensorflow=None, keras=None); sys.argv[1:] = ['--help']\n"
+        f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fit", "--epochs", "0"], ["fit", "--limit", "many"], ["--limit", "300"], ["bake"], ["evaluate"]]
+)
 def test_wrong_usage_ends_with_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """What argparse refuses ends with its usage and exit code 2."""
     with pytest.raises(SystemExit) as caught:
@@ -630,6 +668,41 @@ def test_labelled_crops_are_evaluated(
     printed = capfd.readouterr().out
     assert f"{report['numbers']['accuracy']:.2%}" in printed
     assert f"{report['reference']['numbers']['accuracy']:.2%}" in printed
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(1.0, "100.0%"), (0.99996, "99.9%"), (0.9994, "99.9%"), (0.995, "99.5%"), (0.0, "0.0%")]
+)
+def test_all_is_said_of_all_alone(share: float, shown: str) -> None:
+    """Where one is wrong, or a confidence is not full, no rounding makes 100% of it."""
+    assert percent(share, 1) == shown
+
+
+def test_the_table_says_where_a_name_is_cut() -> None:
+    """A source that is too long for its column ends in an ellipsis; of 25,000 with one wrong none has all right."""
+    results = [
+        evaluate.Result(Crop("1.png", "1", source), Reading("accepted", "7" if number == 0 else "1", 0.999, score=7.0))
+        for source in ("kitchen-upstairs", "kitchen-cellars")
+        for number in range(25_000)
+    ]
+    lines = evaluate.table(
+        evaluate.report(results, 0.01, card_with(Trial("drawn", 9, 0.0, ((4.0, 9, 0),))))
+    ).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["kitchen-cellars", "kitchen-upstai…", "all"]
+    assert [line.split()[3] for line in lines[1:4]] == ["99.99%"] * 3
+
+
+def test_pictures_say_what_they_show() -> None:
+    """The confusion is one of single digits, and its title says so; a legend has the marks that are in its plot."""
+    counts, rows, columns = evaluate.confusion([evaluate.Result(Crop("12.png", "12"), Reading("accepted", "12", 0.9))])
+    (axes,) = plots.confusion(counts, rows, columns, evaluate.CONFUSION).axes
+    assert "single digit" in axes.get_title(loc="left")
+    assert "there are none" in {text.get_text() for text in axes.texts}
+    line = np.array([0.9, 0.8, 0.7]), np.array([True, True, False])
+    marks = {0.001: (0.0, 0.0), 0.01: (2 / 3, 0.0)}
+    (axes,) = plots.risk_coverage({"now": line}, {"now": marks}, "drawn").axes
+    legend = axes.get_legend_handles_labels()[1]
+    assert [label for label in legend if "max_error" in label] == ["accepted at max_error 1%"]
 
 
 def card_with(*trials: Trial) -> model.Card:

@@ -15,6 +15,7 @@ import numpy as np
 from train import calibrate, evaluate, mnist
 from train.card import folder_of
 from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
+from train.percent import percent
 from train.stage import staged
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
@@ -27,13 +28,19 @@ if TYPE_CHECKING:
 CONFIG = Path("config.yaml")
 RECIPE, FOLDS = "paper", 5  # unless said otherwise
 NOT_FOR = ("model", "folds"), ("only", "epochs", "recipe")  # options that fit does not take without, and with, --extra
+REMEDY = "install it with 'make install-train', in the folder of the Makefile"
 LEAST = 100  # training images: fewer cannot be split into something to train on and something to hold back
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 fine, 2 usage, 78 configuration or model, 1 the rest."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; before it is imported
-    arguments = _parser().parse_args(_with_default_command(sys.argv[1:] if argv is None else list(argv)))
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser()
+    if not given:  # no command is meant without being named: a training takes hours and replaces the model
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    arguments = parser.parse_args(given)
     try:
         return int(arguments.command(arguments))
     except DigitdropError as error:
@@ -47,23 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _with_default_command(argv: list[str]) -> list[str]:
-    """`fit` unless a command comes first."""
-    if argv and (not argv[0].startswith("-") or argv[0] in ("-h", "--help")):
-        return argv
-    return ["fit", *argv]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digitdrop-train",
         description="Train the network that Digitdrop serves, and measure it.",
-        epilog="Without a command: fit. Exit codes: 0 fine, 2 wrong usage, 78 wrong model, 1 the rest.",
+        epilog="Exit codes: 0 fine, 2 wrong usage, 78 wrong model, 1 the rest.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     fit = commands.add_parser(
         "fit",
-        help="train on MNIST, evaluate, plot, calibrate, export (the default)",
+        help="train on MNIST, evaluate, plot, calibrate, export",
         description="Train the network for digits and, with the recipe paper, the one for fields: on MNIST, evaluated "
         "on its test set, calibrated on images held back, plotted, exported.",
         epilog="With --extra the networks that are there are fine-tuned instead, on labelled crops of one's own; what "
@@ -169,7 +169,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
             from train.recipes import RECIPES  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise DigitdropError(f'Training needs {error.name}: pip install "digitdrop[train]".') from error
+            raise DigitdropError(f"Training needs {error.name}; {REMEDY}.") from error
         tf.config.list_logical_devices()  # the last greeting comes when the devices are first asked for
     recipe = RECIPES.get(arguments.recipe or RECIPE)
     if recipe is None:
@@ -197,15 +197,15 @@ def _fit(arguments: argparse.Namespace) -> int:
             card = fit(recipe, data, stage, epochs=epochs, seed=arguments.seed, bar=bar, say=_say)
             told, apart = card["accuracy"], card["parity"]["largest_difference"]
             _say(
-                f"test {told['test']:.2%} right ({told['test_errors']} of {told['test_size']:,} wrong), "
-                f"held back {told['validation']:.2%}; LiteRT differs by {apart:.1e} at most; "
+                f"test {percent(told['test'])} right ({told['test_errors']} of {told['test_size']:,} wrong), "
+                f"held back {percent(told['validation'])}; LiteRT differs by {apart:.1e} at most; "
                 f"{card['seconds'] / 60:.1f} min"
             )
         if with_fields:
             epochs = arguments.epochs or FIELD_EPOCHS
             card = fit_fields(data, stage, epochs=epochs, seed=arguments.seed, say=_say, count=count)
             told, minutes = card["fields"]["accuracy"], card["fields"]["seconds"] / 60
-            parts = ", ".join(f"{name} {value:.2%}" for name, value in told.items() if value <= 1)
+            parts = ", ".join(f"{name} {percent(value)}" for name, value in told.items() if value <= 1)
             _say(f"fields right: {parts}; {minutes:.1f} min")
         elif "field" in card["calibration"]:  # of the network that stays: fields are read with this one's help
             calibrate_fields(stage, data, _say, checked)
@@ -234,7 +234,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
     rows = extra.fit_extra(owned, data, model, out, folds=folds, seed=arguments.seed, say=_say, checked=checked)
     _say(f"\n{'kind':<10}{'crops':>8}{'before':>10}{'after':>10}   on crops held back, {folds} folds")
     for row in rows:
-        _say(f"{row['kind']:<10}{row['crops']:>8,}{row['before']:>10.2%}{row['after']:>10.2%}")
+        _say(f"{row['kind']:<10}{row['crops']:>8,}{percent(row['before']):>10}{percent(row['after']):>10}")
     _say(
         f"\n{out}/ holds the networks tuned on all of them; serve them with 'model: {out}'. To calibrate on your paper "
         "label other crops: 'calibrate' leaves these out, since what is read of them promises nothing"
@@ -283,7 +283,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     results = evaluate.read_crops(folder, fresh, Reader(settings))
     calibrate.check_readings(folder, results)
     read, max_error = read_card(settings.model), settings.accept.max_error
-    found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}")
+    found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}", max_error)
     unlabelled = calibrate.next_labels(folder, labelled, out)
     words = calibrate.in_words(found, results, len(unlabelled))
     _say(words)
@@ -311,7 +311,7 @@ def _calibrate_shipped(model: Path, folder: Path | None) -> int:
             from train.field_readings import calibrate_fields  # noqa: PLC0415 - brings TensorFlow
             from train.shipped import calibrate_shipped  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise DigitdropError(f'This needs {error.name}: pip install "digitdrop[train]".') from error
+            raise DigitdropError(f"--shipped needs {error.name}; {REMEDY}.") from error
     card = calibrate_shipped(model, data, _say)
     if "field" in card["calibration"]:
         card = calibrate_fields(model, data, _say)

@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from train import calibration, card, plots
-from train.labels import LABELS, LabelError
+from train.labels import LABELS, NO_DIGITS, LabelError
+from train.percent import percent
 from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
 from watcher.folder import scan
 from watcher.results import escape
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PROMISES = (0.001, 0.005, 0.01, 0.02)  # error rates that the report is about
 LEAST = 100  # crops of a kind: from fewer nothing can be said
+EVENTS = 10  # wrong values among them: from fewer no map can be learnt
 FOLDS = 5
 SURE, ODD = 0.99, 0.2  # of what is read with that confidence, so many labels may say otherwise
 NAMED = 10  # crops whose labels may be wrong, in the report
@@ -81,8 +83,10 @@ def suspects(results: Sequence[Result]) -> list[Result]:
     return sorted((result for result in sure if not result.right), key=lambda result: -result.reading.confidence)
 
 
-def find(results: Sequence[Result], read: Card, on: str) -> list[Found]:
+def find(results: Sequence[Result], read: Card, on: str, max_error: float) -> list[Found]:
     """Calibrate each kind of which there are crops enough; `on` says in words what they are. Raises LabelError.
+
+    What decides at `max_error` before goes on to where these crops do not tell enough to do without.
 
     The thresholds are counted on scores, which no map changes, so that the same crops may serve for both. What is said
     of the confidence is cross-fitted: each crop's comes from a map that was fitted on the others.
@@ -98,12 +102,26 @@ def find(results: Sequence[Result], read: Card, on: str) -> list[Found]:
         # Where there is nothing to read, whatever is read is wrong.
         right = np.array([result.reading.value == result.crop.value for result in some], np.bool_)
         name = f"{len(some):,} {kind}s of {on}"
-        entry = {"map": calibration.platt(scores, right), "trials": [calibration.trial(name, scores, right)]}
-        found.append(Found(kind, entry, scores, right, cross_fitted(scores, right), read.calibration(kind)))
+        strays = sum(result.crop.value == NO_DIGITS for result in results if result.reading.kind == kind)
+        before = read.calibration(kind)
+        learnt = int((~right).sum()) >= EVENTS
+        line = calibration.within(calibration.platt(scores, right), scores, before.steepness)
+        entry = {
+            "map": line if learnt else before.map,
+            "trials": [calibration.trial(name, scores, right) | _known(scores, right, strays)],
+            "before": [asdict(trial) for trial in before.guards(max_error)],
+        }
+        confidence = cross_fitted(scores, right) if learnt else _judged(before, scores)
+        found.append(Found(kind, entry, scores, right, confidence, before))
     if not found:
         there = " and ".join(f"{count} {kind}" for kind, count in counts.items())
         raise LabelError(f"{there} to calibrate with are too few; label {LEAST} of a kind or more, best some 500.")
     return found
+
+
+def _known(scores: NDArray[np.float64], right: NDArray[np.bool_], strays: int) -> dict[str, Any]:
+    """What a trial says beside its counts where it is on labelled crops."""
+    return {"least": float(scores[right].min()) if right.any() else None, "strays": strays}
 
 
 def cross_fitted(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -113,7 +131,7 @@ def cross_fitted(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArr
     for number in range(FOLDS):
         apart = fold != number
         fitted = Calibration(tuple(calibration.platt(scores[apart], right[apart])), ())
-        confidence[~apart] = [fitted.probability(score) for score in scores[~apart].tolist()]
+        confidence[~apart] = _judged(fitted, scores[~apart])
     return confidence
 
 
@@ -126,7 +144,7 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
         "with something else"
     ]
     for one in found:
-        before = np.array([one.before.probability(score) for score in one.scores.tolist()])
+        before = _judged(one.before, one.scores)
         lines += [
             "",
             f"{one.kind}s: {len(one.right):,} read, {int(one.right.sum()):,} right; expected calibration error "
@@ -140,10 +158,18 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
             line = f"{f'{rate:.1%}':<12}{_percent(now, one):>9}{_wrong(now, one):>7}"
             line += f"{f'{start:.4f}' if start <= 1 else 'never':>9}   {_percent(then, one):>16}{_wrong(then, one):>7}"
             if start > 1:
-                missing = one.after.trials[0].missing(rate)
-                more = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
-                line += f"   {more}"
-            lines.append(line.rstrip())
+                line += f"   {_wanting(one, rate)}"
+            elif _is_held(one, rate):
+                line += "   no lower than before"
+            lines.append(line)
+        wrong = int((~one.right).sum())
+        if any(_is_held(one, rate) for rate in PROMISES):
+            lines.append(
+                f"no lower than before: {wrong:,} wrong values, and {one.after.trials[0].strays:,} crops with writing "
+                "that is no number, do not tell from where on values are wrong"
+            )
+        if wrong < EVENTS:
+            lines.append(f"the confidence stays as it was: {wrong:,} wrong values are too few to learn it from")
     if odd := suspects(results):
         lines += [
             "",
@@ -151,7 +177,7 @@ def in_words(found: Sequence[Found], results: Sequence[Result], unlabelled: int)
         ]
         lines += [
             f"- {escape(result.crop.file)}: labelled {result.crop.value}, read {result.reading.value} at "
-            f"{result.reading.confidence:.1%}"
+            f"{percent(result.reading.confidence, 1)}"
             for result in odd[:NAMED]
         ]
     return "\n".join([*lines, "", "What to label next:", *(f"- {line}" for line in advice(found, results, unlabelled))])
@@ -212,9 +238,9 @@ def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_erro
             size = sum(result.reading.kind == kind and result.reading.score is not None for result in results)
             lines.append(f"{kind}s: {size:,} crops are too few to calibrate with, it takes {LEAST}: left as they were")
         elif one.after.threshold(max_error) > 1:
-            missing = one.after.trials[0].missing(max_error)
-            what = f"about {_rounded(missing):,} more crops are missing" if missing else "even the surest are worse"
-            remedy = f"{'label more' if missing else 'correct the labels that are wrong'}, or raise accept.max_error"
+            what = _wanting(one, max_error)
+            more = one.after.trials[0].missing(max_error) is not None
+            remedy = f"{'label more' if more else 'correct the labels that are wrong'}, or raise accept.max_error"
             if replaces(one, max_error):
                 taken = _taken(one, one.before, max_error)
                 lines.append(
@@ -227,6 +253,13 @@ def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_erro
                     f"{kind}s: {len(one.right):,} crops cannot promise accept.max_error {max_error:g}, {what}: the "
                     f"calibration that was there stays; {remedy}"
                 )
+        elif one.after.is_held(max_error):
+            strays = one.after.trials[0].strays
+            lines.append(
+                f"{kind}s: none is accepted from a lower score than before: of {len(one.right):,} crops "
+                f"{int((~one.right).sum()):,} are read wrong and {strays:,} hold writing that is no number, which does "
+                "not tell from where on values are wrong; label more, at random, with what is no number"
+            )
     return lines
 
 
@@ -248,11 +281,11 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
     names = ["report.txt"]
     (out / names[0]).write_text(words + "\n", encoding="utf-8")
     for one in found:
-        before = np.array([one.before.probability(score) for score in one.scores.tolist()])
+        before = _judged(one.before, one.scores)
         lines = {"before": (before, one.right), "now (cross-fitted)": (one.confidence, one.right)}
         names += [f"reliability-{one.kind}.png", f"risk-coverage-{one.kind}.png"]
         plots.save(plots.reliability(lines, f"Confidence and accuracy · {one.kind}s"), out / names[-2])
-        now = np.array([one.after.probability(score) for score in one.scores.tolist()])
+        now = _judged(one.after, one.scores)
         marks = {rate: calibration.accepted_at(now, one.right, one.after.threshold(rate)) for rate in PROMISES}
         title = f"What is given up for fewer errors · {one.kind}s"
         plots.save(plots.risk_coverage({"now": (now, one.right)}, {"now": marks}, title), out / names[-1])
@@ -267,11 +300,29 @@ def write_report(out: Path, words: str, found: Sequence[Found], unlabelled: Sequ
 
 def _taken(one: Found, judge: Calibration, rate: float) -> NDArray[np.bool_]:
     start = judge.threshold(rate)
-    return np.array([judge.probability(score) >= start for score in one.scores.tolist()], np.bool_)
+    return np.asarray(_judged(judge, one.scores) >= start, np.bool_)
+
+
+def _judged(judge: Calibration, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([judge.probability(score) for score in scores.tolist()], np.float64)
+
+
+def _is_held(one: Found, rate: float) -> bool:
+    """Whether something is accepted at a rate, but less than these crops alone would have accepted."""
+    alone = one.after.trials[0].start(rate)
+    return one.after.is_held(rate) and one.after.probability(alone) < one.after.threshold(rate) <= 1
+
+
+def _wanting(one: Found, rate: float) -> str:
+    """What it takes to accept any at a rate, where the new calibration accepts none."""
+    missing = one.after.trials[0].missing(rate)
+    if missing is None:
+        return "even the surest are worse"
+    return f"about {_rounded(missing):,} more crops are missing" if missing else "none could be accepted before either"
 
 
 def _percent(taken: NDArray[np.bool_], one: Found) -> str:
-    return f"{taken.mean():.1%}" if len(one.right) else "-"
+    return percent(float(taken.mean()), 1) if len(one.right) else "-"
 
 
 def _wrong(taken: NDArray[np.bool_], one: Found) -> str:

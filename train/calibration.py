@@ -21,6 +21,8 @@ GRID = (*np.round(np.arange(12, -2.025, -0.05), 2).tolist(), -1000.0)
 """Scores at which crops are counted, the same for all data, so that tests at them are not chosen by what they test."""
 ENDS = 0.02, 0.98  # where the straight line of log-odds is written down
 FLATTEST, STEEPEST = 0.05, 50.0  # slope: scores that tell nothing still have to rise, and on more than one point
+LEVEL = 1e-6  # slope above all scores that were seen: more of a score is no more evidence, but has to rise
+FULL = 20.0  # log-odds that no labelled crops show, whichever way
 BINS = 15  # of confidence, equally wide
 WORTH_A_POINT = 20  # values: fewer are no point of a reliability diagram
 
@@ -59,6 +61,25 @@ def platt(scores: Scores, right: Right) -> list[tuple[float, float]]:
             excess = float((1 / (1 + np.exp(-np.clip(slope * scores + shift, -36, 36))) - target).sum())
             low, high = (low, shift) if excess > 0 else (shift, high)
     return [(round((log_odds(p) - shift) / slope, 4), p) for p in ENDS]
+
+
+def within(line: Sequence[tuple[float, float]], scores: Scores, steepness: float) -> list[tuple[float, float]]:
+    """Bend a line that was fitted to `scores` where they end, for nothing is known beyond them.
+
+    Above the highest the probability stays what it is; below the lowest it falls by `steepness` or more.
+    """
+    (low, p), (high, q) = line
+    slope = (log_odds(q) - log_odds(p)) / (high - low)
+    # Ends that no number tells from 0 or 1 are drawn in.
+    ends = [min(max(log_odds(p) + slope * (score - low), -FULL), FULL) for score in (scores.min(), scores.max())]
+    first, last = (low + (odds - log_odds(p)) / slope for odds in ends)
+    bends = [
+        (first - 1, ends[0] - max(slope, steepness)),
+        (first, ends[0]),
+        (last, ends[1]),
+        (last + 1, ends[1] + LEVEL),
+    ]
+    return [(float(at), float(1 / (1 + np.exp(-odds)))) for at, odds in dict(bends).items()]
 
 
 def curve(scores: Scores, right: Right) -> list[tuple[float, int, int]]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from train import calibration, export, plots
 from train.augmentation import as_inputs
+from train.percent import percent
 from watcher.decode import decode
 from watcher.errors import ModelError
 from watcher.line import normalise_line
@@ -43,6 +44,8 @@ PROMISES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # error rates whose price in
 SLICE = 64  # crops decoded before the network runs, as in a worker
 LINES, WORTH_A_LINE = 5, 50  # groups that the plots have a line for, and numbers that make one
 SHOWN = 40  # crops in the picture of the worst
+NAME = 15  # letters of a group's name in the table
+CONFUSION = "Crops of a single digit and what they were read as"
 CELL = 96  # pixels, the side of each step in the picture
 
 
@@ -232,7 +235,7 @@ def table(summary: dict[str, Any]) -> str:
         low, high = row["error_interval"]
         lines.append(
             f"{_percent(row['max_error']):<12}{', '.join(starts):>21}{_percent(row['share']):>10}{row['wrong']:>7}"
-            f"{_percent(row['error']):>9}   " + (f"{low:.2%} to {high:.2%}" if row["size"] else "-")
+            f"{_percent(row['error']):>9}   " + (f"{percent(low)} to {percent(high)}" if row["size"] else "-")
         )
     lines += [
         "",
@@ -255,11 +258,12 @@ def table(summary: dict[str, Any]) -> str:
 
 def _line(name: str, part: dict[str, Any]) -> str:
     low, high = part["interval"]
-    line = f"{name[:15]:<16}{part['size']:>7}{part['right']:>7}{_percent(part['accuracy']):>10}"
+    shown = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    line = f"{shown:<{NAME + 1}}{part['size']:>7}{part['right']:>7}{_percent(part['accuracy']):>10}"
     accepted = part["accepted"]
-    line += f"   {f'{low:.1%} to {high:.1%}':<17}{_percent(accepted['share']):>9}{accepted['wrong']:>7}"
+    line += f"   {f'{percent(low, 1)} to {percent(high, 1)}':<17}{_percent(accepted['share']):>9}{accepted['wrong']:>7}"
     low, high = accepted["error_interval"]
-    return line + (f"   {low:.2%} to {high:.2%}" if accepted["size"] else "   -")
+    return line + (f"   {percent(low)} to {percent(high)}" if accepted["size"] else "   -")
 
 
 def write(
@@ -281,8 +285,7 @@ def write(
             crop, reading = result.crop, result.reading
             said = (reading.value, reading.status, f"{reading.confidence:.4f}", reading.reason, reading.alternative)
             writer.writerow([escape(crop.file), crop.value, crop.source, result.field, int(result.right), *said])
-    title = "Crops and what they were read as"
-    plots.save(plots.confusion(counts, rows, columns, title), out / "confusion.png")
+    plots.save(plots.confusion(counts, rows, columns, CONFUSION), out / "confusion.png")
     numbers = [result for result in results if result.crop.is_number]
     sets = _sets(numbers)
     sure = {name: read_values(some) for name, some in sets.items()}
@@ -296,7 +299,7 @@ def write(
     captions = [
         (
             f"{result.crop.value or 'blank'} read as {result.reading.value or result.reading.status}\n"
-            f"{result.reading.status}, {result.reading.confidence:.1%}",
+            f"{result.reading.status}, {percent(result.reading.confidence, 1)}",
             plots.RED if result.is_accepted else plots.INK,
         )
         for result in shown
@@ -367,4 +370,4 @@ def _place(cell: NDArray[np.uint8], shown: NDArray[np.uint8]) -> None:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+    return "-" if value is None else percent(value)

@@ -18,6 +18,7 @@ from train.field_readings import HELD, calibrate_fields, held_back, reading_with
 from train.fit import measure
 from train.fit_fields import compare, trained
 from train.lines import Lines, line_of, long_enough, pool
+from train.percent import percent
 from train.recipes import DIGITS, TUNED
 from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
@@ -141,7 +142,7 @@ def fit_extra(
             for number, part in enumerate(parts, start=1):
                 network = tuner.tuned(np.setdiff1d(np.arange(count), part))
                 after[part] = tuner.right(network, part)
-                shares = f"{before[part].mean():.2%} right before, {after[part].mean():.2%} after"
+                shares = f"{percent(before[part].mean())} right before, {percent(after[part].mean())} after"
                 say(f"{kind}: fold {number}/{len(parts)}, {shares}")
             tuner.publish(tuner.tuned(np.arange(count)), stage, entry, checked)
             crops |= {sha256[: card.SHORT] for sha256 in (owned.line_crops if kind == "fields" else owned.image_crops)}

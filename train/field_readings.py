@@ -10,7 +10,7 @@ import numpy as np
 from train import card
 from train.fields import GAPS, plain
 from train.lines import Lines, line_of, pool
-from train.recipes import every_twelfth
+from train.mnist import every_twelfth
 from train.shipped import FLOOR, Tried, draw, made_of
 from watcher.line import is_struck
 from watcher.looks import look

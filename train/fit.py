@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
+from train.mnist import every_twelfth
+from train.percent import percent
 from train.pool import pool
-from train.recipes import DIGITS, every_twelfth, fast
+from train.recipes import DIGITS, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT, SERVES
@@ -220,8 +222,8 @@ def _train(
         if not bar:
             say(
                 f"epoch {before + epoch + 1:>2}/{epochs * recipe.members}  "
-                f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
-                f"validation {row['val_accuracy']:.2%}  {seconds:.0f} s"
+                f"loss {row['loss']:.4f}  accuracy {percent(row['accuracy'])}  "
+                f"validation {percent(row['val_accuracy'])}  {seconds:.0f} s"
             )
 
     network.fit(

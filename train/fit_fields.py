@@ -16,7 +16,8 @@ from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
 from train.lines import Lines, pool
-from train.recipes import RECIPES, TUNED, averaged_adamw, every_twelfth, fast
+from train.mnist import every_twelfth
+from train.recipes import RECIPES, TUNED, averaged_adamw, fast
 from train.shipped import draw, made_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError

@@ -52,12 +52,11 @@ def read_labels(folder: Path) -> list[Crop]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            rows = list(table)
+            header, rows = table.fieldnames or [], list(table)
     except UnicodeDecodeError as error:
         raise LabelError(f"{path} cannot be read ({error}); save it as UTF-8.") from error
     except (OSError, csv.Error) as error:
         raise LabelError(f"{path} cannot be read ({error}); it should be a CSV with columns file,value.") from error
-    header = table.fieldnames or []
     if not rows or not {"file", "value"} <= set(header):
         hint = "; it is parted by semicolons: save it with commas" if any(";" in name for name in header) else ""
         raise LabelError(

@@ -95,6 +95,16 @@ def load(
     return Mnist(train_images, train_labels, test_images, test_labels, hashes)
 
 
+def last_tenth(count: int) -> NDArray[np.bool_]:
+    """Hold back the last 10%, as Keras's `validation_split=0.1` does."""
+    return np.asarray(np.arange(count) >= int(count * 0.9))
+
+
+def every_twelfth(count: int) -> NDArray[np.bool_]:
+    """Hold back 5,000 of 60,000, evenly, so that calibration sees all the writers training sees."""
+    return np.asarray(np.arange(count) % 12 == 11)
+
+
 def parse_idx(raw: bytes, name: str) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, as described on MNIST's own page; `name` is for the message."""
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":

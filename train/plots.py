@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from train import calibration
+from train.percent import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def accuracy_by_epoch(history: Sequence[dict[str, float]], accuracy: dict[str, A
         wrong = [max(1 - row[key], floor) for row in history]
         axes.plot(epochs, wrong, color=colour, marker="o", markersize=4, linewidth=1.8, label=label)
     missed = max(1 - accuracy["test"], 0.5 / accuracy["test_size"])
-    axes.axhline(missed, color=GREEN, linewidth=1.4, linestyle=(0, (4, 3)), label=f"test {accuracy['test']:.2%}")
+    axes.axhline(missed, color=GREEN, linewidth=1.4, linestyle=(0, (4, 3)), label=f"test {percent(accuracy['test'])}")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     ticks = [t for t in (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5) if low <= t <= high]
@@ -124,9 +125,8 @@ def confusion(counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[
     for spine in axes.spines.values():
         spine.set_visible(False)
     errors, total = int(wrong.sum()), int(counts.sum())
-    share = (total - errors) / max(total, 1)
     axes.set_title(f"{title}\n", loc="left", fontsize=12, color=INK, pad=16)
-    note = f"{share:.2%} right, {errors:,} of {total:,} wrong"
+    note = f"{percent((total - errors) / total)} right, {errors:,} of {total:,} wrong" if total else "there are none"
     axes.annotate(note, (0, 1), (0, 38), xycoords="axes fraction", textcoords="offset points", color=FAINT, fontsize=10)
     return figure
 
@@ -147,7 +147,7 @@ def hardest(images: Images, labels: Labels, probabilities: Probabilities, classe
         read = int(probabilities[index].argmax())
         confidence = probabilities[index, read]
         wrong = read != labels[index]
-        text = f"{classes[labels[index]]} read as {classes[read]}\n{confidence:.1%} sure"
+        text = f"{classes[labels[index]]} read as {classes[read]}\n{percent(float(confidence), 1)} sure"
         captions.append((text, RED if wrong else GREEN))
     shown = [images[index] for index in order]
     errors = int((probabilities.argmax(axis=1) != labels).sum())
@@ -244,12 +244,13 @@ def risk_coverage(
         for (marker, size), (accepted, wrong) in zip(MARKERS, marks[name].values(), strict=False):
             if accepted:
                 at = [accepted], [max(wrong, least)]
-                axes.plot(*at, marker, color=colour, markersize=size, markeredgecolor="white")
+                axes.plot(*at, marker, color=colour, markersize=size, markeredgecolor="white", clip_on=False, zorder=3)
     rates = dict.fromkeys(rate for some in marks.values() for rate in some)
     for (marker, _), rate in zip(MARKERS, rates, strict=False):
-        axes.plot([], [], marker, color=FAINT, label=f"accepted at max_error {100 * rate:g}%")
+        if any(some[rate][0] for some in marks.values() if rate in some):
+            axes.plot([], [], marker, color=FAINT, label=f"accepted at max_error {100 * rate:g}%")
     axes.set_yscale("log")
-    axes.set_ylim(max(floor, 1e-5), 1)
+    axes.set_ylim(max(floor, 1e-5) / 1.3, 1)  # room for marks at no error
     ticks = [t for t in (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if t >= floor]
     axes.set_yticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
     axes.set_yticks([], minor=True)

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 from keras import layers
 
 from train.augmentation import as_inputs, augment
+from train.mnist import every_twelfth, last_tenth
 from watcher.reading import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from train.augmentation import Inputs
@@ -44,16 +45,6 @@ class Recipe:
     members: int = 1  # networks, trained one after the other, whose probabilities are averaged
     plain: int = 1  # times that each image of MNIST is shown in an epoch
     rendered: int = 0  # times that each image is also put on paper and taken back through the normaliser
-
-
-def last_tenth(count: int) -> NDArray[np.bool_]:
-    """Hold back the last 10%, as Keras's `validation_split=0.1` does."""
-    return np.asarray(np.arange(count) >= int(count * 0.9))
-
-
-def every_twelfth(count: int) -> NDArray[np.bool_]:
-    """Hold back 5,000 of 60,000, evenly, so that calibration sees all the writers training sees."""
-    return np.asarray(np.arange(count) % 12 == 11)
 
 
 def as_they_are(images: Images, labels: Labels, _: np.random.Generator) -> tuple[Inputs, Labels]:

@@ -22,7 +22,7 @@ from watcher.belt import Belt
 from watcher.check import check_all
 from watcher.claims import Claims
 from watcher.courier import Courier
-from watcher.errors import DigitdropError, Stopped, UsageError, told
+from watcher.errors import DigitdropError, Stopped, UsageError, naming, told
 from watcher.file import UNREADABLE
 from watcher.folder import scan
 from watcher.inbox import Inbox
@@ -30,7 +30,7 @@ from watcher.outbox import Outbox, check_folders
 from watcher.progress import Progress
 from watcher.results import Delivery, escape, now, to_csv
 from watcher.retention import Retention
-from watcher.service import Service, version
+from watcher.service import Service, version, warn_of_failed
 from watcher.status import describe, left_behind, states
 from watcher.tasks import Job
 from watcher.watch import Watch
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from watcher.config import Settings
 
 log = logging.getLogger("digitdrop")
+
+OUTPUT = "standard output"  # as an error names it
 
 # Where the settings are, unless --config says otherwise: here, else those of the service. Its own program asks for the
 # service's first: whoever installed it calls it from the clone, where there is a config.yaml too.
@@ -58,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
         arguments.config = path
         code = int(arguments.command(config.load(path), arguments))
-        sys.stdout.flush()
+        with naming(OUTPUT):
+            sys.stdout.flush()
         return code
     except DigitdropError as error:
         for line in str(error).splitlines():
@@ -99,7 +102,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
                 for other in states(settings.inbox):
                     log.info("another watcher works on this inbox too (process %d)", other.pid)
             for doubt in workers.doubts:
-                log.warning("%s", doubt)
+                log.log(logging.WARNING if doubt.stops else logging.INFO, "%s", doubt.words)
 
             service.begin(workers.model, inbox)
             with Progress(inbox) as progress, suppress(Stopped), courier:
@@ -143,7 +146,9 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
                 closed[Path(lost[0].path)] = str(error.strerror)
                 _leave_out(lost[0].path, str(error.strerror))
         delivery = Delivery("", workers.model, began, {}, str(arguments.picture))
-    sys.stdout.buffer.write(to_csv(rows, delivery))
+    warn_of_failed(rows)
+    with naming(OUTPUT):
+        sys.stdout.buffer.write(to_csv(rows, delivery))
     if arguments.explain is not None:
         from watcher.explain import explain_rows  # noqa: PLC0415 - brings OpenCV, which this process does without
 
@@ -154,7 +159,8 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
 def check(settings: Settings, arguments: argparse.Namespace) -> int:
     """Say whether everything is fit to run, and what is in force."""
     nowhere = f"none found, neither {' nor '.join(map(str, CONFIGS))}: defaults, with the folders of {Path.cwd()}"
-    return check_all(settings, nowhere if arguments.config is None else str(arguments.config.absolute()))
+    with naming(OUTPUT):  # what it looks at has its line, whatever befalls it
+        return check_all(settings, nowhere if arguments.config is None else str(arguments.config.absolute()))
 
 
 def status(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -166,12 +172,18 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
             f"{error.filename}: {error.strerror}; ask as the service's user, 'sudo -u digitdrop digitdrop status', "
             "or as a member of its group"
         ) from error
+    words = ""
     if arguments.json:
-        print(json.dumps([dataclasses.asdict(state) for state in found], indent=1))
+        words = json.dumps([dataclasses.asdict(state) for state in found], indent=1)
     elif found:
-        print("\n\n".join(describe(state, time.time()) for state in found))
+        words = "\n\n".join(describe(state, time.time()) for state in found)
     elif settings.inbox.is_dir():
-        print(f"no watcher is running on {settings.inbox}{left_behind(settings.inbox)}; start one with 'digitdrop run'")
+        words = (
+            f"no watcher is running on {settings.inbox}{left_behind(settings.inbox)}; start one with 'digitdrop run'"
+        )
+    if words:
+        with naming(OUTPUT):
+            print(words)
     if not found and not settings.inbox.is_dir():
         raise DigitdropError(
             f"inbox: {settings.inbox} is not there, and with it what a watcher says of itself: one that runs waits for "

@@ -18,7 +18,8 @@ CONFIDENCE = 0.95  # of the guarantee behind a threshold
 SPARE = 3  # errors that the first test may pass with, where there is data enough, so that one bad crop does not end it
 MANY = 100_000_000  # crops: nobody labels more
 STEP = 50  # in steps of such a part the crops that are missing are looked for
-REMEDY = "label crops of your own and run 'digitdrop-train calibrate', or raise accept.max_error"
+CALIBRATE = "label crops of your own and run 'digitdrop-train calibrate'"
+REMEDY = f"{CALIBRATE}, or raise accept.max_error"
 CERTAIN = 36.0  # log-odds: more is 1 to a float
 
 
@@ -31,6 +32,8 @@ class Trial:
     floor: float  # the least error that is asked of them: for crops so bad that less cannot be had
     curve: tuple[tuple[float, int, int], ...]  # raw score, falling; crops that reach it; wrong ones among them
     writings: int = 0  # of which the crops are several scans each; 0: each crop is a writing of its own
+    least: float | None = None  # score of a right value, where nothing is known of lower ones than were seen
+    strays: int = 0  # labelled crops with writing that is no number
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Trial:
@@ -41,10 +44,13 @@ class Trial:
             floor=float(entry["floor"]),
             curve=tuple((float(score), int(reached), int(wrong)) for score, reached, wrong in entry["curve"]),
             writings=int(entry.get("writings", 0)),
+            least=None if entry.get("least") is None else float(entry["least"]),
+            strays=int(entry.get("strays", 0)),
         )
         counted = all(0 <= wrong <= reached <= made.size for _, reached, wrong in made.curve)
         falling = all(a > b and n <= m for (a, n, _), (b, m, _) in pairwise(made.curve))
-        if not (made.curve and counted and falling and 0 <= made.floor < 1 and 0 <= made.writings <= made.size):
+        known = 0 <= made.writings <= made.size and made.strays >= 0 and math.isfinite(made.least or 0)
+        if not (made.curve and counted and falling and 0 <= made.floor < 1 and known):
             raise ValueError("counts that make no sense")
         return made
 
@@ -54,23 +60,35 @@ class Trial:
         Fixed-sequence testing from a safe score down (Learn then Test, Angelopoulos et al. 2021): each step is an
         exact binomial test, and the first that fails ends it, so that no correction for the number of steps is due.
         Where it starts depends on how many crops reach a score, never on which of them are wrong. Infinite where
-        the crops are too few, or too often wrong, to support the promise.
+        the crops are too few, or too often wrong, to support the promise. Where there is a `least`, it is no lower
+        than the right values among them: what passes without one more of these is not known to be right.
 
         Several scans of one writing are independent given the writing, so for new scans of these writings the test is
         on the safe side (Hoeffding, "On the distribution of the number of successes", 1956). For other writings see
         `beyond`.
         """
+        return self._test(max_error)[0]
+
+    def tells(self, max_error: float) -> bool:
+        """Whether it shows from where on values are wrong too often, and what becomes of writing that is no number."""
+        return self.strays > 0 and self._test(max_error)[1]
+
+    def _test(self, max_error: float) -> tuple[float, bool]:
+        """The lowest score that passes, as `start` has it, and whether a lower one failed."""
         rate = max(max_error, self.floor)
         total = self.curve[-1][1]
-        least = next((k for k in range(SPARE, 0, -1) if shown(2 * k, total, rate)), 0)
-        lowest = math.inf
+        spared = next((k for k in range(SPARE, 0, -1) if shown(2 * k, total, rate)), 0)
+        lowest, right = math.inf, 0
         for score, reached, wrong in self.curve:
-            if not shown(least, reached, rate):
+            if not shown(spared, reached, rate):
                 continue  # too few to pass but by luck: no test, so none that could fail
             if not shown(wrong, reached, rate):
-                break
-            lowest = score
-        return lowest
+                return lowest, True
+            if self.least is None:
+                lowest = score
+            elif reached - wrong > right:
+                lowest, right = max(score, self.least), reached - wrong
+        return lowest, False
 
     def beyond(self, start: float) -> float:
         """The error from a score on that is shown, at 95% confidence, for other writings than these.
@@ -111,6 +129,7 @@ class Calibration:
 
     map: tuple[tuple[float, float], ...]  # raw score, probability that the value is right; both rising
     trials: tuple[Trial, ...]  # the promise holds on each of them
+    before: tuple[Trial, ...] = ()  # what decided before: it does so still, beside `trials` that do not tell enough
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Calibration:
@@ -118,6 +137,7 @@ class Calibration:
         made = cls(
             map=tuple((float(score), float(probability)) for score, probability in entry["map"]),
             trials=tuple(Trial.of(trial) for trial in entry["trials"]),
+            before=tuple(Trial.of(trial) for trial in entry.get("before", ())),
         )
         if not made.trials or len(made.map) < 2 or not all(0 < probability < 1 for _, probability in made.map):
             raise ValueError("a calibration without trials, or a map without two points between 0 and 1")
@@ -139,34 +159,54 @@ class Calibration:
 
     def threshold(self, max_error: float) -> float:
         """The lowest probability at which the promise of `max_error` holds; above 1, out of reach, where it cannot."""
-        start = max(trial.start(max_error) for trial in self.trials)
+        start = self._start(max_error)
         return self.probability(start) if math.isfinite(start) else math.inf
+
+    def is_held(self, max_error: float) -> bool:
+        """Whether what decided before does so still."""
+        return bool(self.before) and not all(trial.tells(max_error) for trial in self.trials)
+
+    def guards(self, max_error: float) -> tuple[Trial, ...]:
+        """The trials that a calibration in place of this one is held to."""
+        return self.before if self.is_held(max_error) else self.trials
+
+    @property
+    def steepness(self) -> float:
+        """How fast the log-odds fall with the score, below all of the map."""
+        (low, p), (high, q) = self.map[:2]
+        return (log_odds(q) - log_odds(p)) / (high - low)
+
+    def deciding(self, max_error: float) -> tuple[Trial, ...]:
+        """The trials on each of which `max_error` is promised."""
+        return (*self.trials, *self.before) if self.is_held(max_error) else self.trials
+
+    def _start(self, max_error: float) -> float:
+        """The lowest raw score at which the promise holds; infinite where it cannot."""
+        return max(trial.start(max_error) for trial in self.deciding(max_error))
 
     def caveat(self, max_error: float) -> str:
         """On what `max_error` holds less than fully, in one line; empty where it holds on all trials."""
-        worse = [f"only {trial.floor:.2%} on {trial.on}" for trial in self.trials if trial.floor > max_error]
-        start = max(trial.start(max_error) for trial in self.trials)
-        others = [(trial.beyond(start), trial.floor) for trial in self.trials if trial.writings]
+        trials, start = self.deciding(max_error), self._start(max_error)
+        worse = [(trial.floor, f"on {trial.on}") for trial in trials if trial.floor > max_error]
+        others = [(trial.beyond(start), trial.floor) for trial in trials if trial.writings]
         if beyond := max((shown for shown, floor in others if shown > max(max_error, floor)), default=0.0):
-            worse.append(f"only {beyond:.2%} for the writing of other people")
+            worse.append((beyond, "in the writing of other people"))
         if not worse:
             return ""
-        full = " and ".join(trial.on for trial in self.trials if trial.floor <= max_error)
-        held = f"is promised on {full};" if full else "cannot be promised:"
-        return (
-            f"accept.max_error {max_error:g} {held} {', and '.join(worse)}; "
-            f"what keeps to this is accepted; for more, {REMEDY}"
-        )
+        full = " and ".join(trial.on for trial in trials if trial.floor <= max_error)
+        held = f"holds on {full}" if full else "holds on none of its data"
+        where = ", and ".join(f"up to {share:.2%} of the accepted may be wrong {place}" for share, place in worse)
+        return f"{where}; accept.max_error {max_error:g} {held}; if that is too much, {CALIBRATE}"
 
     def shortfall(self, max_error: float) -> str:
         """Why nothing can be accepted at `max_error`, in one line; empty where something can."""
-        for trial in self.trials:
+        for trial in self.deciding(max_error):
             missing = trial.missing(max_error)
             if missing != 0:
                 more = f"about {missing:,} more labelled crops are missing" if missing else "even the surest are worse"
                 return (
-                    f"accept.max_error {max_error:g} cannot be promised from {trial.on}, {more}; "
-                    f"none of this kind is accepted; {REMEDY}"
+                    f"none is accepted: accept.max_error {max_error:g} cannot be promised from {trial.on}, {more}; "
+                    f"{REMEDY}"
                 )
         return ""
 

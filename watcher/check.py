@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
+from watcher.fields import TRIES
 from watcher.folder import IGNORED
 from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.config import Settings
+    from watcher.fields import Rule
 
 ROOM = 100_000_000  # bytes that should be free, at least
 RESIDENT = 120_000_000  # bytes of memory that a worker really uses
@@ -159,7 +161,7 @@ def _model(settings: Settings) -> str:
     doubts = card.doubts(max_error)
     if not doubts:
         return f"{card.name}; accepted are {' and '.join(kept)}, at most {max_error:.2%} of them wrong"
-    words = "\n".join([f"{card.name}; accepted are {', '.join(kept + never)}", *doubts])
+    words = "\n".join([f"{card.name}; accepted are {', '.join(kept + never)}", *(doubt.words for doubt in doubts)])
     raise DigitdropError(words) if never else Advice(words)
 
 
@@ -226,9 +228,36 @@ def _metrics(settings: Settings) -> str:
     if not _may(folder, os.W_OK | os.X_OK):
         why = _mode(folder) if folder.is_dir() else f"{folder} is not a folder"
         raise DigitdropError(f"{settings.metrics} cannot be written: {why}; set metrics: to where it can")
-    if settings.metrics.suffix != ".prom":
-        raise DigitdropError(f"{settings.metrics}: node_exporter takes only files that end in .prom; name it so")
     return str(settings.metrics)
+
+
+def _fields(settings: Settings) -> str:
+    if not settings.fields:
+        return "none, so that a value may have any number of digits"
+    examples = [rule.example() for rule in settings.fields]
+    words = "\n".join(_rule(rule, example) for rule, example in zip(settings.fields, examples, strict=True))
+    if not all(examples):
+        raise Advice(words)
+    return words
+
+
+def _rule(rule: Rule, example: str) -> str:
+    parts = [
+        rule.digits,
+        f"pattern {rule.pattern}" if rule.pattern is not None else "",
+        f"{rule.range[0]} to {rule.range[1]}" if rule.range is not None else "",
+        f"a date as {rule.date}" if rule.date is not None else "",
+        f"check digit of {rule.check}" if rule.check is not None else "",
+    ]
+    tried = f"such as {example}" if example else f"none of {TRIES:,} made-up values keeps it: see whether one can"
+    return f"{rule.name}, for {rule.files}: {', '.join(filter(None, parts))}; {tried}"
+
+
+def _keep_days(settings: Settings) -> str:
+    if settings.keep_days is None:
+        return "deliveries stay whole, as keep_days: is not set"
+    of_read = "the originals of what was read and " if settings.originals == "keep" else ""
+    return f"{of_read}the thumbnails of a delivery are removed after {settings.keep_days:g} days; its results stay"
 
 
 CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
@@ -241,6 +270,8 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("watch", _watch),
     ("limits", _limits),
     ("clock", _clock),
+    ("fields", _fields),
+    ("keep_days", _keep_days),
     ("metrics", _metrics),
 )
 IN_FOLDERS = {"disks", "room", "watch", "clock"}

@@ -109,11 +109,7 @@ def load(path: Path | None) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_explain(problem)}" for problem in error.errors())) from None
-    names = [rule.name for rule in settings.fields]
-    for name in names:
-        if names.count(name) > 1:
-            where = " and ".join(f"fields[{index}]" for index, other in enumerate(names) if other == name)
-            raise ConfigError(f"{path}: {where} are both called {name!r}; give each rule a name of its own")
+    _check_rules(path, settings.fields)
     base = path.parent.absolute() if path is not None else Path.cwd()
     paths = {key: getattr(settings, key) for key in ("inbox", "outbox", "model", "metrics")}
     resolved = settings.model_copy(update={key: base / path for key, path in paths.items() if path is not None})
@@ -149,6 +145,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _check_rules(path: Path | None, rules: tuple[Rule, ...]) -> None:
+    for later, rule in enumerate(rules):
+        for earlier, first in enumerate(rules[:later]):
+            if first.name == rule.name:
+                raise ConfigError(
+                    f"{path}: fields[{earlier}] and fields[{later}] are both called {rule.name!r}; "
+                    "give each rule a name of its own"
+                )
+            if first.hides(rule):
+                raise ConfigError(
+                    f"{path}: fields[{later}] {rule.name!r} can match nothing: all that {rule.files!r} matches is "
+                    f"taken by fields[{earlier}] {first.name!r} with {first.files!r}; "
+                    "put it before that one, or take one of them out"
+                )
+
+
 def _check_folders(settings: Settings) -> None:
     for key in ("inbox", "outbox", "model", "metrics"):
         path: Path | None = getattr(settings, key)
@@ -165,8 +177,13 @@ def _check_folders(settings: Settings) -> None:
         raise ConfigError(
             f"inbox {settings.inbox} and outbox {settings.outbox} lie within each other; give each a folder of its own"
         )
-    if settings.metrics is not None and {inbox, outbox} & {*settings.metrics.resolve().parents}:
-        raise ConfigError(f"metrics {settings.metrics} lies where scans or deliveries do; put it elsewhere")
+    if settings.metrics is not None:
+        if {inbox, outbox} & {*settings.metrics.resolve().parents}:
+            raise ConfigError(f"metrics {settings.metrics} lies where scans or deliveries do; put it elsewhere")
+        if settings.metrics.suffix != ".prom":
+            raise ConfigError(
+                f"metrics {settings.metrics}: node_exporter takes only files that end in .prom; name it so"
+            )
 
 
 def _explain(problem: object) -> str:

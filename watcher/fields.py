@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
+from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from stdnum.exceptions import InvalidLength, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 PLAUSIBLE = math.log(0.01)  # a value that fits is taken down to this share of the best one's probability
 LONGEST = 99  # digits
+EVERYTHING = ("*", "**", "**/*")  # patterns that each path matches
+TRIES = 1000  # values that are made up to find one that keeps a rule
+MORE = 18  # digits more than the least that these have: no check digit of python-stdnum stands behind more
 
 _Pair = Annotated[tuple[int, int], Field(strict=False)]
 
@@ -34,6 +39,15 @@ class Rule(BaseModel):
     range: _Pair | None = None
     date: str | None = None
     check: str | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _under_the_inbox(cls, value: str) -> str:
+        if {"", ".", ".."} & {*value.split("/")}:
+            raise ValueError(
+                "should match paths under the inbox, as marks/** does: no / at its start or end, no . or .."
+            )
+        return value
 
     @field_validator("length", mode="before")
     @classmethod
@@ -86,6 +100,8 @@ class Rule(BaseModel):
             raise ValueError(f"a date as {self.date} has {digits} digits, which its length does not allow")
         if self.range is not None and self.range[0] >= 10**self.most:
             raise ValueError(f"no number of {self.most} digits is as large as {self.range[0]}")
+        if self.check and self.length and not any(_takes(self.check, n) for n in range(self.least, self.most + 1)):
+            raise ValueError(f"no number for {self.check} has {self.digits}, says python-stdnum")
         return self
 
     @property
@@ -99,9 +115,35 @@ class Rule(BaseModel):
         return self.length[1] if self.length else LONGEST
 
     @property
+    def digits(self) -> str:
+        """How many digits, in words."""
+        if self.length is None:
+            return "any number of digits"
+        count = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        return f"{count} digit{'s' if self.most > 1 else ''}"
+
+    @property
     def is_digit(self) -> bool:
         """Whether it holds a single digit."""
         return self.most == 1
+
+    def hides(self, other: Rule) -> bool:
+        """Whether it surely matches each path that `other` matches."""
+        return self.files in {other.files, *EVERYTHING}
+
+    def example(self) -> str:
+        """A value that keeps the rule, made up; empty where none of those that were tried does.
+
+        That says little of a rule that very few values keep.
+        """
+        dice = Random(0)  # the same values each time
+        endings: tuple[str, ...] = ("", *"0123456789") if self.check else ("",)
+        for _ in range(TRIES):
+            value = _made_up(self, dice)
+            for ending in endings:
+                if not self.broken(tried := value[: len(value) - len(ending)] + ending):
+                    return tried
+        return ""
 
     def broken(self, value: str) -> str:
         """Why `value` cannot be in this field, as the short code of a reason; empty where it can."""
@@ -158,6 +200,32 @@ def _is_date(value: str, form: str) -> bool:
         return datetime.strptime(value, form).strftime(form) == value
     except ValueError:
         return False
+
+
+def _made_up(rule: Rule, dice: Random) -> str:
+    """A value as a rule may have it: a date, a number of its range, or digits with some of its pattern among them."""
+    length = dice.randint(rule.least, min(rule.most, rule.least + MORE))
+    if rule.date is not None:
+        return (datetime(1950, 1, 1) + timedelta(minutes=dice.randrange(100 * 365 * 1440))).strftime(rule.date)
+    if rule.range is not None:
+        return str(dice.randint(rule.range[0], min(rule.range[1], 10**rule.most - 1))).zfill(length)
+    digits = "".join(dice.choices("0123456789", k=length))
+    parts: list[str] = ["", *re.findall("[0-9]+", rule.pattern or "")]
+    part = dice.choice(parts)
+    return (part + digits)[:length] if dice.random() < 0.5 else (digits + part)[-length:]
+
+
+def _takes(check: str, length: int) -> bool:
+    """Whether python-stdnum refuses not each number of so many digits for its length."""
+    for digit in "0123456789":
+        try:
+            _checker(check).validate(digit * length)
+        except InvalidLength:
+            continue
+        except ValidationError:
+            pass
+        return True
+    return False
 
 
 def _passes(check: str, value: str) -> bool:

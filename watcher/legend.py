@@ -50,7 +50,7 @@ REASONS: Final = {
     "truncated": "the file is cut short",
     "empty": "the file is empty",
     "too_large": "too large",
-    "unsupported": "not a known picture format",
+    "unsupported": "a format that is not read",
     "crashed_decoder": "crashed the decoder",
     "timed_out": "took too long",
 }
@@ -81,12 +81,13 @@ def plain_reason(reason: str) -> str:
 
 
 def percent(probability: float) -> str:
-    """Write a probability as a percentage that never rounds to a certainty that is not there."""
+    """Write a probability as a percentage, cut and never rounded up to a certainty that is not there."""
     if probability > 0.999:
         return ">99.9%"
-    if probability >= 0.99:
-        return f"{int(probability * 1000) / 10:.1f}%"
-    return f"{probability:.0%}" if probability >= 0.01 else "<1%"
+    if probability < 0.01:
+        return "<1%"
+    tenths = int(probability * 1000 + 1e-9)  # of a percent; 0.29 * 100 is a little less than 29
+    return f"{tenths / 10:.1f}%" if tenths >= 990 else f"{tenths // 10}%"
 
 
 def page_mark(number: int) -> str:

@@ -31,6 +31,7 @@ SEARCH = 64  # pixels: the height at which the writing is looked for
 WIDEST = 1024  # pixels of width at most, there
 STROKE = 0.3  # of the height: what is broader is paper, shadow or a bar
 DARKEST = 160  # pixels at most that tell the ink's level: a share of a wide page may be more than is written on it
+FEWEST = 15  # the same where that is less than a small number's
 MIN_CONTRAST = 9.0  # grey levels between ink and paper
 NOISE = 6.0  # times as far above the usual as a tenth of the paper lies below: that is no grain
 SHARE = 0.38  # of the ink's level: where a stroke begins
@@ -156,9 +157,13 @@ def _search(page: Page) -> tuple[Plane, int]:
 
 
 def _mask(ink: Plane) -> Mask:
-    rank = ink.size - min(int(0.01 * ink.size) + 1, DARKEST)
-    high = float(np.partition(ink, rank, axis=None)[rank])
-    return (ink > (SHARE * high if high >= MIN_CONTRAST else np.inf)).astype(np.uint8)
+    """Where ink is, by the level that so many pixels of it reach."""
+    some = np.sort(ink, axis=None)
+    high = float(some[-min(int(0.01 * some.size) + 1, DARKEST)])
+    if high < MIN_CONTRAST:  # nothing is written, or a small number on much paper
+        high, usual, low = (float(some[-count]) for count in (FEWEST, some.size // 2, some.size * 9 // 10))
+        high = high if high - usual >= max(MIN_CONTRAST, NOISE * (usual - low)) else np.inf
+    return (ink > SHARE * high).astype(np.uint8)
 
 
 def _are_bare(ink: Plane, mask: Mask) -> bool:

@@ -28,7 +28,7 @@ WAYS: Final = (1.18, -0.18), (0.85, 0.18)
 """Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on."""
 SURE: Final = 0.99, 0.9  # of the likeliest value, for no look more in each of these ways
 SURE_OF_SEVERAL: Final = math.inf, 0.9  # the same where there may be one digit only
-SEVERAL = 0.7  # of the first look's probability, to go on where there may be one digit only
+SEVERAL = 0.05  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 # The same where there are as many as the likeliest value has, and one of the values is what they say, with a
 # probability of at least SAID.
@@ -46,7 +46,7 @@ def look(
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
     """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
 
-    Where the first look is not sure that there are as many as `least` digits, it is left at that, and no value found.
+    Where the first look hardly finds as many as `least` digits, it is left at that, and no value found.
 
     Returns the first network's (steps, CLASSES) probabilities at the line's own width, and the values found, the
     likeliest first.

@@ -20,19 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from watcher.config import Settings
     from watcher.results import Row
     from watcher.status import State
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 
 SECONDS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)  # buckets of the time from drop to delivery
-STATUSES = ("accepted", "review", "blank", "failed")
+DOUBTS = ("low_confidence", "clipped", "not_digits", "struck_out", "not_promised")  # what puts a value up for review
+FAULTS = ("empty", "truncated", "unsupported", "unreadable", "too_large", "timed_out", "crashed_decoder")
+STAGES = ("read", "deliver")
+STEPS = ("decode", "normalise", "predict", "line", "read", "draw")
 
 
 class Metrics:
     """What a watcher counted since its start, and what it is doing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self.registry = registry = CollectorRegistry()
         self.rows = Counter(
@@ -73,8 +77,13 @@ class Metrics:
             "digitdrop_held_scans", "Scans that are not taken yet, by reason.", ["reason"], registry=registry
         )
         self.model = Gauge("digitdrop_model_info", "The network in force.", ["model"], registry=registry)
-        for status in STATUSES:  # a rate needs its zero
-            self.rows.labels(status, "")
+        # Prometheus sees a counter grow only from a value that it has seen: each that may come begins at 0.
+        for status, reason in _reasons(settings):
+            self.rows.labels(status, reason)
+        for stage in STAGES:
+            self.stages.labels(stage)
+        for step in STEPS:
+            self.steps.labels(step)
 
     def delivered(self, rows: Sequence[Row], latencies: Iterable[float], stages: Mapping[str, float]) -> None:
         """Count a delivery: its rows, the seconds each scan took from drop to delivery, those of each stage."""
@@ -114,3 +123,15 @@ class Metrics:
             file.write(generate_latest(self.registry))
             os.fchmod(file.fileno(), 0o644)
         fresh.replace(self.path)
+
+
+def _reasons(settings: Settings) -> list[tuple[str, str]]:
+    """Each status with each reason that a row may have for it under these settings."""
+    rules = ["wrong_length", *(f"rule:{rule.name}" for rule in settings.fields)] if settings.fields else []
+    doubts = [*DOUBTS, *(["audit"] if settings.audit else []), *rules]
+    return [
+        ("accepted", ""),
+        ("blank", ""),
+        *(("review", reason) for reason in doubts),
+        *(("failed", reason) for reason in FAULTS),
+    ]

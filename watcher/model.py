@@ -15,6 +15,7 @@ from watcher.calibration import Calibration
 from watcher.decoding import CLASSES
 from watcher.errors import ModelError
 from watcher.normalise import VERSION
+from watcher.tasks import Doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +61,14 @@ class Card:
         assert found is not None
         return found
 
-    def doubts(self, max_error: float) -> tuple[str, ...]:
+    def doubts(self, max_error: float) -> tuple[Doubt, ...]:
         """What cannot be promised at `max_error`, or not on everything: a line for each kind of value."""
-        judges = {kind: self.calibration(kind) for kind in self.kinds}
-        found = {kind: judge.shortfall(max_error) or judge.caveat(max_error) for kind, judge in judges.items()}
-        return tuple(f"{kind}s: {doubt}" for kind, doubt in found.items() if doubt)
+        found = []
+        for kind in self.kinds:
+            judge = self.calibration(kind)
+            if words := (short := judge.shortfall(max_error)) or judge.caveat(max_error):
+                found.append(Doubt(f"{kind}s: {words}", stops=bool(short)))
+        return tuple(found)
 
 
 def read_card(model: Path) -> Card:
@@ -229,7 +233,8 @@ def _keras(file: Path) -> Network:
         import keras  # noqa: PLC0415 - TensorFlow is loaded only for a .keras file
     except ImportError as error:
         raise ModelError(
-            f"model: {file} needs TensorFlow: {error}; install digitdrop[train], or set model: to its folder"
+            f"model: {file} needs TensorFlow: {error}; install it with 'make install-train', "
+            "or set model: to its folder"
         ) from error
     network = keras.models.load_model(file, compile=False)  # safe: the card pins its SHA-256
 

@@ -22,8 +22,9 @@ VERSION = 4
 Page = NDArray[np.uint8]
 """A picture, (height, width) grey or (height, width, 3) RGB, paper and ink of any polarity."""
 WIDEST_STROKE = 0.25  # of WORK: what is broader is paper, shadow or a border
-MIN_CONTRAST = 9.0  # grey levels between ink and paper
+MIN_CONTRAST = 5.0  # grey levels between ink and paper
 MIN_SIGNAL = 5.0  # of ink over the paper's noise
+EDGE = 4.5  # grey levels: no stroke begins below
 LOCAL_SHARE = 0.42  # of the ink level nearby: where the edge of a stroke is
 GLOBAL_SHARE = 0.14  # of the crop's ink level: fainter than that is dirt beside real ink
 MIN_HEIGHT = 0.10  # of WORK: a smaller thing is a speck
@@ -32,6 +33,7 @@ REACH_UP, REACH_ASIDE = 0.22, 0.06  # of WORK: strokes of one digit lie so close
 THIN, ALONE = 0.05, 0.15  # of WORK: what is left of a frame is thinner, or shorter, than writing at a rim
 SPECK = 0.03  # of the largest stroke's area
 BESIDE = 0.2  # of the digit's height: what stands at its side and is higher may be another
+PAIRED = 0.6  # of its height: what stands whole at its side, beside so much of it, hardly is anything else
 FRAME, INPUT = 20, 28  # MNIST's box for the ink, and its picture
 FINE = 4  # the ink box is drawn this much finer before it is averaged down
 THINNEST = 2.6  # pixels of FRAME: one in four of MNIST's digits has thinner strokes
@@ -45,6 +47,7 @@ class Ink:
     box: Box  # the ink's bounding box on the page
     clipped: bool  # the ink runs over the edge of the crop
     alone: bool = False  # nothing else of size stands at its sides
+    paired: bool = False  # something about as high does
 
 
 class Look(NamedTuple):
@@ -58,6 +61,7 @@ class Look(NamedTuple):
     unruled: Mask  # less what was printed
     written: Mask | None  # the one group of strokes that is the digit; None where nothing is written
     alone: bool  # nothing else of size stands at its sides
+    paired: bool  # something about as high does
 
     @property
     def box(self) -> Box:
@@ -76,7 +80,8 @@ def normalise(page: Page) -> Ink | None:
     if not found:
         return None
     image, box = as_mnist(_cut_out(found[-1])), found[-1].box
-    return Ink(image, box, _touches(box, page), all(look.alone for look in found))
+    alone, paired = all(look.alone for look in found), any(look.paired for look in found)
+    return Ink(image, box, _touches(box, page), alone, paired)
 
 
 def looks(page: Page) -> Iterator[Look]:
@@ -96,10 +101,10 @@ def _look(page: Page, part: Box) -> Look:
     level, least = _level(ink)
     dark = (ink > level).astype(np.uint8)
     unruled, strokes = without_lines(dark)
-    written, alone = _written(strokes)
+    written, alone, paired = _written(strokes)
     if written is not None and middle(ink[written > 0]) < least:
         written = None
-    return Look(part, grey, ink, level, dark, unruled, written, alone)
+    return Look(part, grey, ink, level, dark, unruled, written, alone, paired)
 
 
 def _cut_out(look: Look) -> Plane:
@@ -141,7 +146,7 @@ def _level(ink: Plane) -> tuple[Plane, float]:
     small = cv2.resize(ink, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     kernel = np.ones((odd(0.2 / 4), odd(0.2 / 4)), np.uint8)
     near = cv2.resize(cv2.blur(cv2.dilate(small, kernel), (5, 5)), (ink.shape[1], ink.shape[0]))
-    floor = max(GLOBAL_SHARE * (high - usual), 3 * noise + usual, MIN_CONTRAST / 2)
+    floor = max(GLOBAL_SHARE * (high - usual), 3 * noise + usual, EDGE)
     return np.asarray(np.maximum(LOCAL_SHARE * near, floor), np.float32), max(MIN_CONTRAST, MIN_SIGNAL * noise)
 
 
@@ -156,11 +161,11 @@ def _stroke_width(mask: Mask) -> float:
     return float(4 * mean(distance[mask > 0]))
 
 
-def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
-    """The one group of strokes that is the digit; and whether nothing else of size stands at its sides."""
+def _written(strokes: Strokes) -> tuple[Mask | None, bool, bool]:
+    """The one group of strokes that is the digit; whether it is `alone`, and whether it is `paired` (see `Ink`)."""
     labels, stats, _ = strokes
     if len(stats) < 2:
-        return None, True
+        return None, True, False
     if len(stats) == 2:
         keep, mask = np.array([False, True]), labels.astype(np.uint8)
     else:
@@ -169,10 +174,16 @@ def _written(strokes: Strokes) -> tuple[Mask | None, bool]:
     first, last = stats[:, :2], stats[:, :2] + stats[:, 2:4]
     low, high = first[keep].min(axis=0).tolist(), last[keep].max(axis=0).tolist()
     if not _is_written(mask, (*low, *high), int(stats[keep, 2:4].max())):
-        return None, True
+        return None, True, False
+    tall = high[1] - low[1]
     centre = (first[:, 0] + last[:, 0]) / 2
-    beside = ~keep & ((centre < low[0]) | (centre > high[0])) & (stats[:, 3] > BESIDE * (high[1] - low[1]))
-    return mask, not beside[1:].any()
+    beside = ~keep & ((centre < low[0]) | (centre > high[0])) & (stats[:, 3] > BESIDE * tall)
+    beside[0] = False
+    if not beside.any():
+        return mask, True, False
+    whole = ((first > 0) & (last < labels.shape[::-1])).all(axis=1)
+    shared = np.minimum(last[:, 1], high[1]) - np.maximum(first[:, 1], low[1])
+    return mask, False, bool((beside & whole & (shared > PAIRED * tall)).any())
 
 
 def _chosen(strokes: Strokes) -> NDArray[np.bool_]:

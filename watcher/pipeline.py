@@ -164,6 +164,8 @@ class Reader:
                     with sheet.timed("normalise"):
                         sheet.ink = normalise(page)
                     if sheet.ink is None:
+                        if sheet.field is None:  # what is small on its page is found as a line alone
+                            self._read_field(sheet, page)
                         sheet.reading = of_none(sheet.field)
             yield sheet
             start = time.perf_counter()
@@ -180,7 +182,7 @@ class Reader:
                 sheet.reading = sheet.field
             return
         with sheet.timed("read"):
-            least = 0 if sheet.is_wide or sheet.has_several else 2  # else the digit network reads it
+            least = 0 if sheet.ink is None else 2  # else the digit network reads it
             steps, found = look(sheet.line.image, self.read_line, self.predict, least=least)
             if found:
                 judge = self.card.calibration("field")
@@ -212,6 +214,7 @@ class Reader:
                 self.card.digit,
                 self.threshold,
                 clipped=sheet.ink.clipped,
+                paired=sheet.ink.paired and not (sheet.is_wide or sheet.has_one),
                 rule=sheet.rule,
             )
             assert sheet.pixels is not None

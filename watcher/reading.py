@@ -57,6 +57,7 @@ class Reading:
 NONE = "none"  # the class of what is no digit
 SURELY_NONE = 0.8  # of its probability: below that it may be a digit after all, and is only not sure enough
 HARDLY_NONE = 0.01  # of its probability, to be accepted: how much of what comes is no digit, no calibration can know
+HALF = 0.5  # confidence at most in a digit beside which another seems to stand
 TINY = 1e-30  # under every probability that float32 tells from 0 in practice; keeps the logarithm finite
 ALTERNATIVES = 3  # runners-up that a digit keeps
 WIDE = 1.5  # times its height: a page as wide as that is hardly cut for one digit
@@ -90,13 +91,15 @@ def read_digit(
     threshold: float,
     *,
     clipped: bool = False,
+    paired: bool = False,
     rule: Rule | None = None,
 ) -> Reading:
     """Judge one digit by a network's probabilities, one for each of `classes`.
 
-    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. What
-    may be no digit at all, and a digit that `rule` put in the place of a likelier one, is for review, however sure it
-    is. A doubtful one whose ink is `clipped` by the page's edge has that for its reason.
+    It is accepted where the confidence that `calibration` makes of its score reaches `threshold`, else for review. For
+    review is, however sure, what may be no digit at all, a digit that `rule` put in the place of a likelier one, and
+    one that is `paired` with another thing of its size, as if it were half of a number. A doubtful one whose ink is
+    `clipped` by the page's edge has that for its reason.
     """
     ranked, none, score = rank(probabilities, classes)
     best, why, alternative = steer([Candidate(value, math.log(p)) for value, p in ranked], rule)
@@ -104,9 +107,9 @@ def read_digit(
     sure = calibration.probability(score)
     shares = {value: p * (1 - sure) / rest for value, p in ranked[1:]}  # in the network's own proportions
     shares[ranked[0][0]] = sure
-    confidence = shares.pop(best.value)
+    confidence = min(shares.pop(best.value), HALF if paired else 1.0)
     digit = Digit(best.value, confidence, box, tuple(sorted(shares.items(), key=_share)[:ALTERNATIVES]))
-    may_be_taken = not why and none <= HARDLY_NONE
+    may_be_taken = not why and none <= HARDLY_NONE and not paired
     accepted = may_be_taken and confidence >= threshold
     return Reading(
         status="accepted" if accepted else "review",
@@ -194,7 +197,7 @@ def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading
     height, width = shape[:2]
     if width >= WIDE * height:
         if field.value and field.value != digit.value:
-            return field
+            return _one_of(digit, field) if len(field.value) == 1 and digit.likely >= DIGIT_SURE else field
         return digit if field.value and field.likely >= SURE else _for_review(digit, "")
     if len(field.value) < 2:
         return digit
@@ -208,8 +211,15 @@ def _likelier(digit: Reading, field: Reading, shape: tuple[int, ...]) -> Reading
         return field
     if field.likely < LIKELY and not apart:
         return digit
-    likelier, other = (field, digit) if field.likely > digit.likely else (digit, field)
-    return _for_review(likelier, other.value)
+    return _one_of(digit, field)
+
+
+def _one_of(digit: Reading, field: Reading) -> Reading:
+    """The likelier of two readings, for review, with as much of its confidence as the other one leaves it."""
+    one, other = (field, digit) if field.likely > digit.likely else (digit, field)
+    confidence = one.confidence * one.likely / (one.likely + other.likely)
+    digits = (replace(one.digits[0], confidence=confidence),) if one is digit else one.digits
+    return _for_review(replace(one, confidence=confidence, digits=digits), other.value)
 
 
 def of_none(field: Reading | None) -> Reading:

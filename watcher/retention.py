@@ -34,7 +34,7 @@ class Retention:
         self.staging = settings.outbox / STAGING
         self.keep = None if settings.keep_days is None else settings.keep_days * DAY
         self.beat = beat
-        self._due: deque[str] = deque()
+        self._due: deque[tuple[str, list[str]]] = deque()  # a delivery, and what is to be removed of it
         self._looked = -EVERY
 
     def turn(self, once: bool = False) -> None:
@@ -44,33 +44,44 @@ class Retention:
             self._looked = start
             self._due.extend(self._old())
         while self._due and (once or time.monotonic() - start < TURN):
-            self.beat()
-            path = self._due.popleft()
-            try:
-                if os.path.isdir(path):  # most were removed long ago, and on a share each look takes its time
-                    self._remove(path)
-            except FileNotFoundError:  # downstream, or another watcher, was quicker
-                continue
-            except OSError as error:
-                log.warning("%s: cannot be removed, though it is old: %s", error.filename, error.strerror)
+            delivery, paths = self._due.popleft()
+            gone = [name for path in paths if (name := self._remove(path))]
+            if gone and claimed_at(delivery):  # else it was left of something else than a delivery
+                fields = {"batch": delivery, "removed": gone}
+                log.info("%s: old, removed its %s (keep_days)", delivery, " and ".join(gone), extra={"fields": fields})
 
-    def _old(self) -> list[str]:
-        """What is to be removed, if it is there: what a crash left on its way out, then by age."""
-        left = [entry.path for entry in _entries(self.staging) if entry.name.endswith(ENDING)]
+    def _old(self) -> list[tuple[str, list[str]]]:
+        """What is to be removed, if it is there, and of which delivery: what a crash left on its way out, then by age."""
+        left = [
+            (entry.name.partition(".")[0], [entry.path])
+            for entry in _entries(self.staging)
+            if entry.name.endswith(ENDING)
+        ]
         if self.keep is None:
             return left
         latest = time.time() - self.keep
-        old = [entry.path for entry in _entries(self.outbox) if (claimed_at(entry.name) or latest) < latest]
-        return left + [f"{folder}/{name}" for folder in sorted(old) for name in REMOVED]
+        old = [entry.name for entry in _entries(self.outbox) if (claimed_at(entry.name) or latest) < latest]
+        return left + [(name, [f"{self.outbox}/{name}/{part}" for part in REMOVED]) for name in sorted(old)]
 
-    def _remove(self, path: str) -> None:
-        # Out of sight in one rename: a folder that is half removed would be taken for one that is half written.
-        if not path.endswith(ENDING):
-            delivery, name = os.path.split(path)
-            aside = self.staging / f"{os.path.basename(delivery)}.{name}{ENDING}"
-            os.rename(path, aside)
-            path = str(aside)
-        shutil.rmtree(path)
+    def _remove(self, path: str) -> str:
+        """Remove a folder of a delivery, or what a crash left of it; returns which it was, empty where it stays."""
+        self.beat()
+        if not os.path.isdir(path):  # most went long ago, and on a share each look takes its time
+            return ""
+        delivery, name = os.path.split(path)
+        try:
+            # Out of sight in one rename: a folder that is half removed would be taken for one that is half written.
+            if not name.endswith(ENDING):
+                aside = self.staging / f"{os.path.basename(delivery)}.{name}{ENDING}"
+                os.rename(path, aside)
+                path = str(aside)
+            shutil.rmtree(path)
+        except FileNotFoundError:  # downstream, or another watcher, was quicker
+            return ""
+        except OSError as error:
+            log.warning("%s: cannot be removed, though it is old: %s", error.filename, error.strerror)
+            return ""
+        return name.removesuffix(ENDING).rpartition(".")[2]
 
 
 def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:

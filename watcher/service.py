@@ -51,7 +51,7 @@ class Service:
         if settings.metrics is not None:
             from watcher.metrics import Metrics  # noqa: PLC0415 - costs a tenth of a second
 
-            self.metrics = Metrics(settings.metrics)
+            self.metrics = Metrics(settings.metrics, settings)
         self.inbox: Inbox | None = None
         self.ready = False
         self._trouble = ""
@@ -78,15 +78,7 @@ class Service:
     def delivered(self, batch: Batch, rows: Sequence[Row], stages: Mapping[str, float], at: float) -> None:
         """Count a delivery, and name what failed in it; `stages` are the seconds that each stage took, `at` its end."""
         assert self.inbox is not None
-        failed: dict[str, list[Row]] = {}
-        for row in rows:
-            if row.reading.status == "failed":
-                failed.setdefault(row.name, []).append(row)
-        for name, pages in failed.items():
-            first, more = pages[0], f", and {len(pages) - 1:,} more of its pages" if len(pages) > 1 else ""
-            scan, reason, detail = escape(name), first.reading.reason, escape(first.detail)
-            fields = {"batch": batch.id, "file": scan, "page": first.page, "reason": reason, "detail": detail}
-            log.warning("%s: %s: %s%s", scan, reason, detail, more, extra={"fields": fields})
+        warn_of_failed(rows, batch.id)
         state = self.state
         state.deliveries += 1
         state.scans += len({row.name for row in rows})
@@ -163,6 +155,19 @@ class Service:
             if text not in self._silent:  # else a full disk would fill the log
                 log.warning("%s", text)
         self._silent = silent
+
+
+def warn_of_failed(rows: Sequence[Row], batch: str = "") -> None:
+    """Log what was wrong with each scan that failed, once however many of its pages did."""
+    failed: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.reading.status == "failed":
+            failed.setdefault(row.name, []).append(row)
+    for name, pages in failed.items():
+        first, more = pages[0], f", and {len(pages) - 1:,} more of its pages" if len(pages) > 1 else ""
+        scan, reason, detail = escape(name), first.reading.reason, escape(first.detail)
+        fields = {"batch": batch, "file": scan, "page": first.page, "reason": reason, "detail": detail}
+        log.warning("%s: %s: %s%s", scan, reason, detail, more, extra={"fields": fields})
 
 
 def notify(message: str) -> None:

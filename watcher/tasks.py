@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,13 +52,20 @@ class Drawing:
     path: Path
 
 
+class Doubt(NamedTuple):
+    """Something that cannot be promised of a kind of value, in words."""
+
+    words: str
+    stops: bool  # nothing of that kind is accepted
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker is warm, and serves this network by this card; what cannot be promised with it, in words."""
+    """A worker is warm, and serves this network by this card; what cannot be promised with it."""
 
     model: str
     card: str  # a fingerprint of all that it says
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

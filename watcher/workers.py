@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from watcher.config import worker_count
 from watcher.errors import DigitdropError, Stopped, naming
 from watcher.results import Row, doubtful_first, now
-from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Drawing, Fault, Job, Ready, Slice
+from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Doubt, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +80,7 @@ class Worker:
         with suppress(ConnectionError):  # it died at once: its closed channel says so next
             self.channel.send(settings)
         self.model = ""  # the network it serves, once it is warm
-        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it
+        self.doubts: tuple[Doubt, ...] = ()  # what cannot be promised with it
         self.deadline = time.monotonic() + WARM  # when its start, or the task in its hands, is given up
 
     def index(self) -> int:
@@ -171,7 +171,7 @@ class Workers:
         self._stillborn = 0  # workers that ended before they began with a scan, since one last answered
         self.model = ""  # the network that they serve
         self._card = ""  # and the fingerprint of its card
-        self.doubts: tuple[str, ...] = ()  # what cannot be promised with it, in words
+        self.doubts: tuple[Doubt, ...] = ()  # what cannot be promised with it
 
     def __enter__(self) -> Workers:
         """Wait until all are warm, or told to stop. Raises DigitdropError where one cannot start."""
