@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ROOT, crop, read_csv, until
@@ -134,6 +135,36 @@ def test_what_is_forgotten_is_neither_kept_nor_told(tmp_path: Path) -> None:
         moving.finish(first)
         assert claims.decided() == []
         assert moving.service.state.deliveries == 0
+
+
+def test_a_claim_that_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its delivery counts once and holds up no other; it is named once, and goes when it can."""
+    real = os.unlink
+
+    def unlink(path: Path | str, **more: Any) -> None:
+        if os.path.basename(path) == "0.png":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        real(path, **more)
+
+    with belt(tmp_path) as (moving, claims):
+        first, second, third = claims.undecided()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", unlink)
+            for batch in (first, second):
+                deliver(moving, batch)
+                (left,) = claims.decided()
+                moving.finish(left)
+            Outbox(moving.outbox.settings).finish(left)
+        assert moving.service.state.deliveries == 2
+        assert not [text for text in caplog.messages if "a watcher that ended" in text]
+        words = "cannot be deleted: 0.png: Operation not permitted; it is tried again; its scans are delivered"
+        assert caplog.messages.count(f"{left.done}: {words}") == 2  # of the later watcher too
+        moving.finish(left)
+        assert claims.decided() == []
+        deliver(moving, third)
+        assert delivered(tmp_path) == ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,6 @@ from watcher.status import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def test_names_sort_and_never_repeat(tmp_path: Path) -> None:
@@ -159,6 +160,30 @@ def test_another_disk_says_nothing_of_the_claims(tmp_path: Path, monkeypatch: py
             batch.decide(durable)
             assert synced == expected
             batch.drop()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT], ids=["closed", "removed"])
+def test_a_folder_that_is_closed_once_its_scans_are_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where each folder is made durable by itself, one that its user closes or removes meanwhile holds up nothing."""
+    monkeypatch.setattr(claims_module, "COMMIT_AS_ONE", set())
+    source, real = tmp_path / "sub", claims_module.sync
+    source.mkdir()
+
+    def sync(path: Path | str) -> None:
+        if Path(path) == source:
+            raise OSError(number, os.strerror(number), str(path))
+        real(path)
+
+    monkeypatch.setattr(claims_module, "sync", sync)
+    with Claims(tmp_path) as claims:
+        batch = claims.new()
+        (batch.open / "sub").mkdir()
+        (batch.open / "sub" / "a.png").write_bytes(b"x")
+        decided = batch.decide()
+        assert claims.decided() == [batch]
+        decided.drop()
 
 
 def test_a_lock_file_that_has_just_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import PATIENCE, ROOT, Folder, crop, read_csv, until
 
 from watcher.__main__ import main
 from watcher.service import version
+from watcher.workers import Work, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watcher.tasks import Job
 
 SAMPLES = ROOT / "samples"
 
@@ -183,6 +190,28 @@ def test_what_is_no_file_is_left_out(folder: Folder) -> None:
     assert done.returncode == 1
     assert [row["value"] for row in read_csv(done.stdout.encode())] == ["7"]
     assert f"{folder.root / 'pipe.png'}: no file; it is left out" in done.stderr
+
+
+def test_what_vanishes_while_it_is_read(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It is a line with its name and why; the others are read, and it exits 1."""
+    for name in ("a.png", "b.png", "c.png"):
+        (folder.root / name).write_bytes(crop())
+    real = Workers.begin
+
+    def begin(workers: Workers, jobs: Sequence[Job], pictures: Path | None) -> Work:
+        for name in ("a.png", "b.png"):
+            (folder.root / name).unlink(missing_ok=True)
+        return real(workers, jobs, pictures)
+
+    monkeypatch.setattr(Workers, "begin", begin)
+    names = [str(folder.root / name) for name in ("a.png", "b.png", "c.png")]
+    assert main(["read", *names, "--config", str(folder.config)]) == 1
+    out, err = capsysbinary.readouterr()
+    assert [row["file"] for row in read_csv(out)] == names[2:]
+    why = "No such file or directory; it is left out until that is put right"
+    assert sorted(err.decode().splitlines()) == [f"WARNING {name}: {why}" for name in names[:2]]
 
 
 def test_interrupted_at_its_start(folder: Folder) -> None:

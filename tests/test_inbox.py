@@ -12,14 +12,16 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 from conftest import PATIENCE, crop
 
+from watcher import claims as claims_module
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.errors import Stopped
-from watcher.file import INCOMPLETE, WRITTEN, ready
-from watcher.folder import scan
-from watcher.inbox import NO_WAY_BACK, Inbox
+from watcher.file import BAD, DAMAGED, INCOMPLETE, WRITTEN, ready
+from watcher.folder import LEVELS, scan
+from watcher.inbox import LONGEST, NO_WAY_BACK, Inbox
 from watcher.mounts import kind_of
 from watcher.outbox import Outbox
+from watcher.results import THUMBNAILS, escape, thumbnail_name
 from watcher.settle import Signature
 from watcher.watch import Watch
 
@@ -107,6 +109,15 @@ def test_a_path_that_a_delivery_has_no_room_for(settings: Settings, inbox: Inbox
     assert inbox.held == {name: "its path is too long"}
 
 
+def test_a_picture_has_room_for_the_longest_path() -> None:
+    """What its folders' names grow by as those of a picture still fits, behind an outbox's own path of some length."""
+    longest = LONGEST // (LEVELS + 1) - 1
+    name = "/".join([f"={'x' * (longest - 8)}.png"] * (LEVELS + 1))  # both ends grow
+    assert len(escape(name)) <= LONGEST
+    stage = f"/{'o' * 400}/.staging/20261122T153255Z-000123-7f3a/{THUMBNAILS}/"
+    assert len(stage + thumbnail_name(name, 1000)) < os.pathconf("/", "PC_PATH_MAX")
+
+
 def test_replaced_in_the_last_moment(settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is replaced between the look and the claim goes back: it has to settle, and to be whole, as that."""
     path = settings.inbox / "a.png"
@@ -182,6 +193,54 @@ def test_a_claimed_file_that_cannot_go_back(settings: Settings, inbox: Inbox, na
     assert not inbox.claims.undecided()
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EUCLEAN, errno.EBADMSG])
+def test_a_scan_that_cannot_be_opened(
+    settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One that others use, or that is broken on the disk, holds up no other, and comes once it can be opened."""
+    for name in ("bad.png", "fine.png"):
+        (settings.inbox / name).write_bytes(crop())
+    real: Callable[..., int] = os.open
+
+    def opened(path: Any, *more: Any, **names: Any) -> int:
+        if str(path).endswith("/bad.png"):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *more, **names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        assert taken(inbox) == ["fine.png"]
+        assert inbox.held == {"bad.png": DAMAGED if number in BAD else WRITTEN}
+    assert taken(inbox) == ["bad.png"]
+
+
+def test_a_large_scan_that_the_disk_does_not_give(settings: Settings, inbox: Inbox) -> None:
+    """One too large to be looked at byte by byte goes back as soon as its copy failed; the rest of its batch comes."""
+    inbox.settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"bytes": 1})})
+    for name in ("bad.png", "fine.png"):
+        (settings.inbox / name).write_bytes(crop())
+    batch = next(inbox.batches(lambda _: None, lambda _: None))
+    assert [job.name for job in batch.jobs()] == ["bad.png", "fine.png"]
+    inbox.gives = lambda path: not path.endswith("/bad.png")
+    assert taken(inbox) == ["fine.png"]
+    assert inbox.held == {"bad.png": DAMAGED}
+    assert (settings.inbox / "bad.png").exists()
+
+
+def test_told_to_stop_while_a_batch_comes_again(settings: Settings, inbox: Inbox) -> None:
+    """Its scans are looked at one by one, each byte: it is given up between them, and its claim stays."""
+    batch = inbox.claims.new()
+    for number in range(3):
+        (batch.open / f"{number}.png").write_bytes(crop(number))
+    beats: list[int] = []
+    inbox.beat = lambda: beats.append(1)
+    inbox.stop = lambda: bool(beats)
+    with pytest.raises(Stopped):
+        next(inbox.batches(lambda _: None, lambda _: None))
+    assert len(beats) == 1
+    assert len(batch.jobs()) == 3
+
+
 def test_an_odd_name_while_the_outbox_has_gone(settings: Settings, inbox: Inbox) -> None:
     """It is told that the outbox has gone; the scan is not taken for one that its user took back."""
     inbox.takes = Outbox(settings).takes
@@ -199,7 +258,12 @@ def test_a_batch_that_is_put_back_whole(settings: Settings, inbox: Inbox) -> Non
     path.write_bytes(crop())
     os.link(path, settings.outbox / "its users.png")
     forgotten: list[str] = []
-    loop = inbox.batches(lambda _: None, lambda _: None, forget=forgotten.append)
+
+    def forget(batch: str) -> None:
+        assert begun.open.exists(), "nothing tells any more that it was not decided"
+        forgotten.append(batch)
+
+    loop = inbox.batches(lambda _: None, lambda _: None, forget=forget)
     begun = next(loop)
     with (settings.outbox / "its users.png").open("r+b"):
         inbox.stop = lambda: bool(forgotten)
@@ -289,6 +353,26 @@ def test_an_empty_claim_is_no_delivery(inbox: Inbox) -> None:
     (empty.open / "sub").mkdir()
     assert taken(inbox) == []
     assert not empty.open.exists()
+
+
+@pytest.mark.parametrize("scans", [["sub/a.png"], []], ids=["with a scan", "else empty"])
+def test_what_a_nas_puts_into_a_claim(inbox: Inbox, monkeypatch: pytest.MonkeyPatch, scans: list[str]) -> None:
+    """Its hidden files and folders, and a sync tool's, are no scans, and do not keep the claim from being removed."""
+    real, synced = claims_module.sync, set()
+
+    def sync(path: Path | str) -> None:
+        synced.add(os.path.basename(path))
+        real(path)
+
+    monkeypatch.setattr(claims_module, "sync", sync)
+    monkeypatch.setattr(claims_module, "COMMIT_AS_ONE", set())
+    batch = inbox.claims.new()
+    for name in ("@eaDir/a.png", "sub/@eaDir/a.png/SYNO.jpg", "sub/.DS_Store", *scans):
+        (batch.open / name).parent.mkdir(parents=True, exist_ok=True)
+        (batch.open / name).write_bytes(crop())
+    assert taken(inbox) == scans
+    assert "@eaDir" not in synced  # it may be closed to us
+    assert [path.name for path in inbox.claims.work.iterdir()] == [f"{inbox.claims.id}.lock"]
 
 
 def test_a_batch_on_its_way_is_not_handed_out_again(settings: Settings, inbox: Inbox) -> None:

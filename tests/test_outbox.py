@@ -23,6 +23,7 @@ from watcher.outbox import CHUNK, STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
 from watcher.reading import Reading, failed
 from watcher.results import Row
+from watcher.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,6 +301,31 @@ def test_a_large_scan_is_copied_in_parts(case: Case, monkeypatch: pytest.MonkeyP
     assert copy.stat().st_blocks * 512 <= 2 * CHUNK
 
 
+def test_told_to_stop_between_small_copies(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small scans on their way to a slow disk hold up a stop no more than a large one."""
+    no_links(monkeypatch)
+    outbox = Outbox(case.settings, stop=lambda: bool(list(case.settings.outbox.glob(".staging/*/failed/b.png"))))
+    stage = outbox.stage(case.batch)
+    with pytest.raises(Stopped):
+        outbox.deliver(case.batch, case.rows(), "model")
+    assert not (stage / "scans/sub/a.png").exists()
+    assert case.left() == [".open"]
+
+
+def test_a_scan_that_the_disk_does_not_give_to_be_copied(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the scan that is named, not the outbox, and its claim hears of it once."""
+    no_links(monkeypatch)
+    (case.batch.open / "bad.png").symlink_to("/proc/self/mem")  # has nothing at its beginning: EIO
+    outbox = Outbox(case.settings)
+    outbox.stage(case.batch)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        outbox.deliver(case.batch, [Row("bad.png", 1, failed("too_large"))], "model")
+    path = str(case.batch.open / "bad.png")
+    assert caught.value.filename == path
+    assert [outbox.gives(path), outbox.gives(path)] == [False, True]
+    assert outbox.gives(str(case.batch.open / "b.png"))
+
+
 @pytest.mark.parametrize(
     ("refused", "name"),
     [(":", "12:30.png"), ("\\", "-1.png"), ("\\", "sub/\u200e.png"), ("long", "long" * 60 + "ü.png")],
@@ -358,6 +384,36 @@ def test_the_stage_of_a_batch_that_was_taken_away(case: Case) -> None:
         outbox.abandon(case.batch.id)
     assert not stage.exists()
     assert len(os.listdir("/proc/self/fd")) == held - 1
+
+
+def test_the_stage_of_a_watcher_that_was_killed(case: Case) -> None:
+    """Where its scans go back to the inbox, the next watcher takes the stage away; where it was decided, it stays."""
+    stage = Outbox(case.settings).stage(case.batch)
+    case.settings.outbox.rename(case.settings.outbox.with_name("unmounted"))
+    with pytest.raises(FileNotFoundError):
+        Outbox(case.settings).abandon(case.batch.id)
+    case.settings.outbox.with_name("unmounted").rename(case.settings.outbox)
+    Outbox(case.settings).abandon(case.batch.id)
+    assert not stage.exists()
+    Outbox(case.settings).stage(case.batch)
+    case.batch.decide()
+    Outbox(case.settings).abandon(case.batch.id)
+    assert stage.exists()
+
+
+def test_killed_while_it_tries_a_name(
+    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is left of the try goes with the next start, and is not called a delivery."""
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        assert Outbox(case.settings).takes("Müller.png")
+    (left,) = case.settings.outbox.glob(f"{STAGING}/*")
+    assert os.listdir(left)
+    Retention(case.settings).turn()
+    assert stages(case.settings.outbox) == []
+    assert caplog.messages == []
 
 
 def test_published_once(case: Case) -> None:

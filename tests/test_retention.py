@@ -16,7 +16,7 @@ from conftest import Folder, crop, stages
 from watcher.claims import STAMP
 from watcher.config import Settings
 from watcher.outbox import check_folders
-from watcher.retention import EVERY, Retention
+from watcher.retention import EVERY, TURN, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +132,25 @@ def test_it_looks_again_after_an_hour(settings: Settings, monkeypatch: pytest.Mo
     ahead = EVERY + 1
     retention.turn()
     assert not again.exists()
+
+
+def test_many_that_were_thinned_out_long_ago(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow share no turn takes longer than it may, whatever there is to be looked at."""
+    real, looks = time.monotonic, 0
+    real_isdir = os.path.isdir
+
+    def isdir(path: str) -> bool:
+        nonlocal looks
+        looks += OLD[0] in path or OLD[1] in path
+        return real_isdir(path)
+
+    monkeypatch.setattr(os.path, "isdir", isdir)
+    monkeypatch.setattr(time, "monotonic", lambda: real() + looks * TURN)  # so long a look takes
+    retention = Retention(settings)
+    for turn in (1, 2):
+        retention.turn()
+        assert looks == turn * len(HEAVY)  # of one delivery
+    assert not [name for name in OLD if (settings.outbox / name / "scans").exists()]
 
 
 class Killed(BaseException):

@@ -28,7 +28,7 @@ from watcher.inbox import Inbox
 from watcher.metrics import Metrics
 from watcher.reading import Reading, failed
 from watcher.results import Row
-from watcher.service import EVERY, QUIET, Service
+from watcher.service import EVERY, QUIET, Service, notify
 from watcher.status import State
 from watcher.watch import Watch
 
@@ -157,14 +157,18 @@ def test_signs_of_life_in_trouble(folder: Folder, manager: Manager) -> None:
 
 
 def test_names_in_what_it_says(folder: Folder, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a file is called, it cannot give orders to the service manager, nor end the watcher."""
+    """Whatever a file or a folder is called, it cannot give orders to the service manager, nor end the watcher."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
     settings = Settings(inbox=folder.inbox, outbox=folder.outbox)
     service = Service(settings)
     with Watch(folder.inbox, "scan") as watch, Claims(folder.inbox) as claims:
         service.begin("model", Inbox(settings, claims, watch, lambda: True))
         service.tell(OSError(errno.ENOSPC, "No space left on device", "/a/\udcff\nWATCHDOG=trigger\nx.png"))
+        service.tell(OSError(errno.ENODEV, "is claimed for the outbox /b/\udcff\nWATCHDOG=trigger", "x"))
+        notify("STATUS=\udcff")  # of the words of a library, say
     assert "WATCHDOG=trigger" not in manager.lines()
+    manager.hear(r"^STATUS=.*degraded: x: is claimed for the outbox /b/\\xff\\x0aWATCHDOG=trigger$")
+    manager.hear(r"^STATUS=\?$")
     manager.hear(r"^STATUS=.*degraded: /a/\\xff\\x0aWATCHDOG=trigger\\x0ax\.png: No space left on device$")
 
 

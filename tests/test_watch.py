@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 from test_mounts import mount
 
-from watcher.watch import Watch, on_network
+from watcher.watch import TOO_DEEP, Watch, on_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,26 @@ def test_a_folder_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for mode, events in (("auto", not network), ("events", True), ("scan", False)):
         with Watch(tmp_path, mode) as watch:
             assert watch.events is events
+
+
+def test_folders_too_deep_in_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library gives up on them the timer wakes, which is said; once it need not, events come again."""
+    with Watch(tmp_path, "events") as watch:
+        held = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+
+            def walk(*_: object, **__: object) -> None:
+                raise RecursionError  # before Python 3.12 it calls itself for each folder
+
+            patch.setattr(os, "walk", walk)
+            for _ in range(3):
+                watch.check()
+                assert watch.trouble == f"no file events: {TOO_DEEP}"
+                assert len(os.listdir("/proc/self/fd")) == held
+        watch.check()
+        assert watch.trouble == ""
+        (tmp_path / "a.png").touch()
+        assert watch.wait(PATIENCE)
 
 
 WARNED = """

@@ -22,7 +22,7 @@ from watcher.config import Limits, Settings
 from watcher.errors import DigitdropError
 from watcher.tasks import IDLE, SEVERAL, Broken, Fault, Job
 from watcher.worker import _send
-from watcher.workers import SHEET_LIMIT, Worker, Workers, _split
+from watcher.workers import SHEET_LIMIT, Work, Worker, Workers, _split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,22 @@ def test_a_scan_that_breaks_workers_though_it_is_only_hashed() -> None:
     with pytest.raises(OSError, match="cannot be hashed: the worker ended with SIGKILL") as caught:
         _split([blamed], Broken(0, Fault("crashed_decoder", "the worker ended with SIGKILL")))
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, "/in/a.png")
+
+
+def test_a_scan_whose_bytes_take_too_long(tmp_path: Path) -> None:
+    """It is failed without a SHA-256, and has no tile: from a slow share it would never be delivered otherwise."""
+    path = tmp_path / "slow.png"
+    path.write_bytes(crop())
+    job = Job(str(path), path.name)
+    settings = Settings(model=ROOT / "model", workers=1, limits=Limits(seconds=1e-6))
+    with Workers(settings) as workers:
+        (row,) = workers.read([job], tmp_path / "pictures")
+    assert (row.name, row.reading.status, row.reading.reason, row.sha256) == ("slow.png", "failed", "timed_out", "")
+    assert row.stamp == (path.stat().st_size, path.stat().st_mtime_ns)
+    assert row.detail.endswith("nor could its bytes be read within limits.seconds")
+    work = Work([job], ("batch", tmp_path / "contact-sheet.png"))
+    work.add([row], 1)
+    assert work.drawing().tiles == []
 
 
 def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,7 @@ class World:
                         courier.wait()
 
                     with suppress(Stopped):
-                        for batch in inbox.batches(outbox.finish, lambda _: None, landed=landed):
+                        for batch in inbox.batches(outbox.finish, lambda _: None, landed=landed, forget=outbox.abandon):
                             try:
                                 rows = self.read(batch, outbox.stage(batch))
                                 outbox.sheet(batch).write_bytes(b"a contact sheet")

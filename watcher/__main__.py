@@ -89,7 +89,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             Claims(settings.inbox, outbox.place, outbox.holds) as claims,
             Workers(settings, lambda: claims.lock, stop, service.beat) as workers,
         ):
-            inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes)
+            inbox = Inbox(settings, claims, watch, stop, service.beat, takes=outbox.takes, gives=outbox.gives)
             retention = Retention(settings, service.beat)
 
             def turn(trouble: OSError | None) -> None:
@@ -122,7 +122,7 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
     """Read images given on the command line; CSV on stdout."""
     found, closed = _files(arguments.files)
     for path, why in closed.items():
-        log.warning("%s: %s; it is left out until that is put right", escape(str(path)), why)
+        _leave_out(str(path), why)
     jobs = [Job(str(path), str(path)) for path in found]
     settings = settings.model_copy(update={"contact_sheet": False})
     for folder in filter(None, (arguments.picture, arguments.explain)):
@@ -134,7 +134,17 @@ def read(settings: Settings, arguments: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"thumbnails": "all"})
     began = now()
     with Workers(settings) as workers:
-        rows = workers.read(jobs, arguments.picture)
+        while True:
+            try:
+                rows = workers.read(jobs, arguments.picture)
+                break
+            except OSError as error:  # of one that vanished or is being written, say: the others can be read
+                lost = [job for job in jobs if job.path == error.filename]
+                if not lost:
+                    raise
+                jobs.remove(lost[0])
+                closed[Path(lost[0].path)] = str(error.strerror)
+                _leave_out(lost[0].path, str(error.strerror))
         delivery = Delivery("", workers.model, began, {}, str(arguments.picture))
     warn_of_failed(rows)
     with naming(OUTPUT):
@@ -265,6 +275,10 @@ def _files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
             else:
                 closed[path] = "no file"
     return found, closed
+
+
+def _leave_out(path: str, why: str) -> None:
+    log.warning("%s: %s; it is left out until that is put right", escape(path), why)
 
 
 def _stop_on_signals(watch: Watch) -> Callable[[], bool]:

@@ -85,8 +85,11 @@ class Belt:
 
     def finish(self, batch: Batch) -> None:
         """Publish a batch that was decided before something hindered it; raises as `Outbox.finish`."""
+        was_told = batch.id in self.outbox.undropped
         rows = [] if batch.id in self._untold else self.outbox.rows(batch)  # decided by a watcher that has ended
         self.outbox.finish(batch)
+        if was_told:
+            return
         if batch.id in self._untold:
             _, clock = self._untold[batch.id]
             clock.lap("deliver")

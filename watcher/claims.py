@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from watcher.errors import naming, told
+from watcher.folder import IGNORED
 from watcher.mounts import kind_of
 from watcher.results import ISO_8601
 from watcher.tasks import Job
@@ -73,16 +74,16 @@ class Batch:
         return datetime.strptime(self.id.split("-", 1)[0], STAMP).replace(tzinfo=UTC).strftime(ISO_8601)
 
     def jobs(self) -> list[Job]:
-        """Its scans by name, as the folder holds them."""
+        """Its scans by name, as the folder holds them; a NAS or a sync tool puts its own files beside them."""
         root = str(self.open)
-        return sorted(
-            (
-                Job(path=(path := f"{folder}/{name}"), name=path[len(root) + 1 :])
-                for folder, _, names in os.walk(root, onerror=_raise)
-                for name in names
-            ),
-            key=lambda job: job.name,
-        )
+        paths = [f"{folder}/{name}" for folder, names in self._folders() for name in names]
+        return sorted((Job(path, path[len(root) + 1 :]) for path in paths), key=lambda job: job.name)
+
+    def _folders(self) -> Iterator[tuple[str, list[str]]]:
+        """The folders of the claim, from the top, and the scans in each."""
+        for folder, folders, names in os.walk(self.open, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(IGNORED)]
+            yield folder, [name for name in names if not name.startswith(IGNORED)]
 
     def decide(self, durable: int | None = None, mark: str = "") -> Batch:
         """Commit: from here on the delivery is only published, never made again. The one private commit point.
@@ -93,13 +94,15 @@ class Batch:
         if durable != os.stat(self.work).st_dev and sync_at_once(self.work) is None:
             # First where the scans are, from the top, then where they were: after a power cut they are never in none.
             sync(self.work)
-            folders = [folder for folder, _, _ in os.walk(self.open, onerror=_raise)]
+            folders = [folder for folder, _ in self._folders()]
             for folder in folders:
                 sync(folder)
             for folder in folders:
                 source = self.work.parent / os.path.relpath(folder, self.open)
-                if source.is_dir():  # or its user removed it meanwhile
-                    sync(source)
+                # Where its user removed it meanwhile, or closed it to us, the claim alone has to do.
+                with suppress(FileNotFoundError, PermissionError):
+                    if source.is_dir():
+                        sync(source)
         decided = replace(self, mark=mark)
         os.rename(self.open, decided.done)
         sync(self.work)

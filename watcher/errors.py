@@ -52,4 +52,4 @@ def naming(path: Path | str) -> Iterator[None]:
 
 def told(error: OSError) -> str:
     """An OSError in one line: what it befell, and what it is."""
-    return f"{escape(str(error.filename)) if error.filename else 'the system'}: {error.strerror or error}"
+    return f"{escape(str(error.filename)) if error.filename else 'the system'}: {escape(str(error.strerror or error))}"

@@ -15,26 +15,32 @@ from watcher.mounts import kind_of
 from watcher.settle import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 UNREADABLE, WRITTEN, INCOMPLETE, CHANGED = "no permission to read it", "open for writing", "incomplete", "changed"
 UNTAKABLE, DAMAGED = "no permission to take it out of its folder", "cannot be read from the disk"
 TOO_LONG = "its path is too long"
+# A bad sector, or an entry of the file system that is broken. Not ESTALE: a whole mount may be stale.
+BAD = dict.fromkeys((errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO, errno.ENODATA), DAMAGED)
+# Not even to be opened: under a lease for writing, as Samba takes it, or by Windows on a share.
+IN_USE = dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY), WRITTEN)
 # What hinders one file, or folder, and not the others: it stays where it is, and the rest goes on.
 READING = {
     errno.EACCES: UNREADABLE,
     errno.EPERM: UNREADABLE,
     errno.ENAMETOOLONG: TOO_LONG,
     errno.ELOOP: "became a symbolic link",
-    errno.EIO: DAMAGED,
+    **IN_USE,
+    **BAD,
 }
 MOVING = {
     errno.EACCES: UNTAKABLE,
     errno.EPERM: UNTAKABLE,
     errno.EXDEV: "lies on another file system than the inbox",
     errno.ENAMETOOLONG: TOO_LONG,
-    errno.EIO: DAMAGED,
     errno.EBUSY: "in use by the system",
+    **BAD,
 }
 RENAME_NOREPLACE = 1  # renameat2(2)
 OWN_LEASES = {"nfs", "nfs4", "cifs", "smb3"}  # file systems that refuse a lease where their server gives none
@@ -71,10 +77,11 @@ def ready(path: Path, signature: Signature, patient: bool) -> str:
         os.close(fd)
 
 
-def unfit(path: str, limit: int) -> str:
+def unfit(path: str, limit: float, turn: Callable[[], None] = lambda: None) -> str:
     """Why a claimed file has to go back; empty where all is well.
 
-    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at.
+    Somebody has it open, or we cannot even look; of one that is no larger than `limit`, each byte is looked at, and
+    `turn` is called now and then.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,6 +91,7 @@ def unfit(path: str, limit: int) -> str:
             at = 0
             while os.fstat(fd).st_size <= limit and (data := os.pread(fd, CHUNK, at)):
                 at += len(data)
+                turn()
         finally:
             os.close(fd)
     except OSError as error:

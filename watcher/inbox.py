@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class Inbox:
         beat: Callable[[], None] = lambda: None,
         *,
         takes: Callable[[str], bool] = lambda _: True,
+        gives: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.root = settings.inbox
         self.settings = settings
@@ -58,6 +60,7 @@ class Inbox:
         self.place = Place(self.root)
         self.beat = beat  # called wherever the loop turns
         self.takes = takes  # tells whether a scan can be delivered under its name
+        self.gives = gives  # tells whether the disk gave all of a claimed scan, by its path, when it was last copied
         self.settling = Settling(settings.settle)
         self.held: dict[str, str] = {}  # settled files that are not taken, folders that cannot be looked into, and why
         self.other = 0  # files whose names are not a scan's: left alone
@@ -167,10 +170,12 @@ class Inbox:
     def _hand_out(self, batch: Batch, forget: Callable[[str], None], again: bool = False) -> Iterator[Batch]:
         jobs, stuck = batch.jobs(), []
         for job in list(jobs):
-            self.beat()
+            # What is claimed before we are told to stop is begun; what comes again stays for the next start.
+            (self._turn if again else self.beat)()
             # Nobody can open it for writing under its claim's name, so who does not have it open now never will.
             # What hindered a batch that comes again may be one file that the disk does not give.
-            if why := unfit(job.path, self.settings.limits.bytes if again else 0):
+            why = unfit(job.path, self.settings.limits.bytes if again else 0, self._turn)
+            if why := why or ("" if self.gives(job.path) else DAMAGED):
                 jobs.remove(job)
                 if why == DAMAGED:
                     self._damaged[job.name] = time.monotonic() + SICK
@@ -182,11 +187,11 @@ class Inbox:
         if stuck:
             self._set_aside(stuck, batch if not jobs else self.claims.new())
         if not jobs:  # all were put back, or a crash came before the first
-            if not stuck:
-                _remove_empty(batch.open)
             self.arrived.pop(batch.id, None)
             self.claimed.pop(batch.id, None)
-            forget(batch.id)
+            forget(batch.id)  # before the claim goes: it tells that nothing was decided
+            if not batch.jobs():
+                shutil.rmtree(batch.open)
             return
         self.claimed[batch.id] = len(jobs)
         yield batch
@@ -266,7 +271,7 @@ class Inbox:
         if name in self._damaged:
             if time.monotonic() < self._damaged[name]:
                 return DAMAGED
-            if why := unfit(str(self.root / name), self.settings.limits.bytes):
+            if why := unfit(str(self.root / name), math.inf, self._turn):
                 self._damaged[name] = time.monotonic() + SICK
                 return why
             del self._damaged[name]
@@ -303,8 +308,3 @@ class Inbox:
         while not (woken := self.watch.wait(min(BEAT, left := end - time.monotonic()))) and left > BEAT:
             self.beat()
         return woken
-
-
-def _remove_empty(folder: Path) -> None:
-    for path, _, _ in os.walk(folder, topdown=False):
-        os.rmdir(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -10,10 +11,11 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from watcher.claims import WORK, sync, sync_at_once
-from watcher.errors import ConfigError, Stopped, naming
+from watcher.claims import WORK, Batch, sync, sync_at_once
+from watcher.errors import ConfigError, Stopped, naming, told
+from watcher.file import BAD
 from watcher.mounts import Place
 from watcher.results import Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
 
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from watcher.claims import Batch
     from watcher.config import Settings
     from watcher.results import Row
 
+log = logging.getLogger(__name__)
+
 STAGING = ".staging"
 MARK = "mark-"  # begins the name of the file there that tells this outbox from one that takes its place
+ENDING = ".old"  # of a folder there that is on its way out: what a crash leaves of it, `Retention` takes away
 ANYWHERE = re.compile(r"[\w ()+-]([\w .()+-]{0,100}[\w()+-])?", re.ASCII)
 """Names that every file system takes."""
 CHUNK = 1 << 22  # bytes that are copied between two signs of life
@@ -50,6 +54,8 @@ class Outbox:
         self.place = Place(self.root)
         # Of batches in work: the very folders, not only their names. Held open, so that no new one gets their inode.
         self._stages: dict[str, int] = {}
+        self._damaged: set[str] = set()  # claimed scans that could not be copied, as the disk does not give them
+        self.undropped: set[str] = set()  # batches that are published, and whose claims cannot be deleted yet
 
     def stage(self, batch: Batch) -> Path:
         """An empty stage for a batch; what an earlier try left there is wiped."""
@@ -68,7 +74,7 @@ class Outbox:
         return self.staging / batch.id / "contact-sheet.png"
 
     def deliver(self, batch: Batch, rows: Sequence[Row], model: str) -> None:
-        """Complete the stage, make it durable, decide, publish; raises OSError, and Stopped within a large copy."""
+        """Complete the stage, make it durable, decide, publish; raises OSError, and Stopped while it copies."""
         stage = self.staging / batch.id
         self._check_stage(batch)  # nor is anything put into a mount point whose file system has gone
         with naming(stage):
@@ -91,7 +97,7 @@ class Outbox:
         self.finish(batch.decide(durable, mark))
 
     def finish(self, batch: Batch) -> None:
-        """Publish a decided batch, unless that was done before, and clean up after it.
+        """Publish a decided batch, unless that was done before, and clean up after it, as far as that can be done.
 
         A stage that is gone was published, where this is the outbox that it was in; what downstream did with it since
         is none of our business.
@@ -108,8 +114,8 @@ class Outbox:
         else:
             sync(self.root)
             sync(self.staging)
-        batch.drop()
         self._let_go(batch)
+        self._drop(batch)
 
     def holds(self, batch: Batch) -> bool:
         """Whether a decided batch is staged here, or was; of one of an earlier version, that was, no one knows."""
@@ -129,28 +135,42 @@ class Outbox:
         if odd:
             self.place.check()  # nothing is made in a bare mount point
             self.staging.mkdir(exist_ok=True)
-        for part in sorted(odd):
-            probe = self.staging / part
-            try:
-                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
-            except FileExistsError:
-                continue
-            except OSError as error:
-                # CIFS has other answers too, which of a folder that is there and open to us are about the name.
-                answers = {errno.ENOENT, errno.EACCES} if os.access(self.staging, os.W_OK | os.X_OK) else set()
-                if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, *answers}:
-                    raise
-                return False
-            probe.unlink()
+            with tempfile.TemporaryDirectory(ENDING, dir=self.staging, ignore_cleanup_errors=True) as folder:
+                return all(_takes(folder, part) for part in sorted(odd))
         return True
 
+    def gives(self, path: str) -> bool:
+        """Whether the disk gave all of a claimed scan when it was last copied; says no once for each time."""
+        gave = path not in self._damaged
+        self._damaged.discard(path)
+        return gave
+
     def abandon(self, batch: str) -> None:
-        """Take away the stage of a batch whose claim has gone before it was decided: it will not be delivered."""
+        """Take away the stage of a batch that will not be delivered; that of a decided one stays.
+
+        Also one that a watcher made that was killed since, while the batch's claim tells that it is undecided.
+        """
         stage = self._stages.pop(batch, None)
         if stage is not None:
             os.close(stage)
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self.staging / batch)
+        elif Batch(batch, self.settings.inbox / WORK).open.is_dir():
+            self.place.check()  # else the stage is not here to be taken away
+        else:
+            return
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.staging / batch)
+
+    def _drop(self, batch: Batch) -> None:
+        """Delete a claim; one that cannot be deleted yet hinders nobody, and comes again with the decided."""
+        try:
+            batch.drop()
+        except OSError as error:
+            if batch.id not in self.undropped:
+                words = "it is tried again; its scans are delivered"
+                log.warning("%s: cannot be deleted: %s; %s", batch.done, told(error), words)
+            self.undropped.add(batch.id)
+        else:
+            self.undropped.discard(batch.id)
 
     def _check_stage(self, batch: Batch) -> None:
         """Raise OSError where the stage is not the folder that was made for the batch."""
@@ -200,15 +220,25 @@ class Outbox:
     def _copy(self, source: str, target: str) -> None:
         """Copy a file, with its holes, and never over another one."""
         with naming(target), open(source, "rb") as original, open(target, "xb") as copy:  # a full disk names neither
-            while chunk := original.read(CHUNK):
+            while chunk := self._part(original, source):
                 if chunk == bytes(len(chunk)):
                     copy.seek(len(chunk), os.SEEK_CUR)
                 else:
                     copy.write(chunk)
                 self.beat()
-                if len(chunk) == CHUNK and self.stop():
+                if self.stop():
                     raise Stopped
             copy.truncate()
+
+    def _part(self, original: BinaryIO, source: str) -> bytes:
+        """The next bytes of a scan; one that the disk does not give is remembered, for its claim to let it go."""
+        try:
+            with naming(source):
+                return original.read(CHUNK)
+        except OSError as error:
+            if error.errno in BAD:
+                self._damaged.add(source)
+            raise
 
     def _originals(self, rows: Sequence[Row]) -> dict[str, str]:
         """Which scans go into the delivery, and into which folder of it."""
@@ -237,6 +267,19 @@ def check_folders(settings: Settings) -> None:
             raise ConfigError(
                 f"{key}: {folder} cannot be written: {error.strerror}; let its user in, or set {key}: to another"
             ) from error
+
+
+def _takes(folder: str, name: str) -> bool:
+    """Whether a file can be made in a folder under this name."""
+    try:
+        os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC))
+    except OSError as error:
+        # CIFS has other answers too, which of a folder that is there and open to us are about the name.
+        answers = {errno.ENOENT, errno.EACCES} if os.access(folder, os.W_OK | os.X_OK) else set()
+        if error.errno not in {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, *answers}:
+            raise
+        return False
+    return True
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from watcher.claims import claimed_at
-from watcher.outbox import STAGING
+from watcher.outbox import ENDING, STAGING
 from watcher.results import THUMBNAILS
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMOVED = ("scans", THUMBNAILS)  # what failed stays: it is there because a person has to look at it
-ENDING = ".old"  # of what is on its way out
 EVERY = 3600.0  # seconds between looks for deliveries that have become old
 TURN = 1.0  # seconds that one turn of the work loop spends on it
 DAY = 86400
@@ -46,12 +45,13 @@ class Retention:
             self._due.extend(self._old())
         while self._due and (once or time.monotonic() - start < TURN):
             delivery, paths = self._due.popleft()
-            if gone := [name for path in paths if (name := self._remove(path))]:
+            gone = [name for path in paths if (name := self._remove(path))]
+            if gone and claimed_at(delivery):  # else it was left of something else than a delivery
                 fields = {"batch": delivery, "removed": gone}
                 log.info("%s: old, removed its %s (keep_days)", delivery, " and ".join(gone), extra={"fields": fields})
 
     def _old(self) -> list[tuple[str, list[str]]]:
-        """What is to be removed, and of which delivery: what a crash left on its way out, then by age."""
+        """What is to be removed, if it is there, and of which delivery: what a crash left on its way out, then by age."""
         left = [
             (entry.name.partition(".")[0], [entry.path])
             for entry in _entries(self.staging)
@@ -61,15 +61,13 @@ class Retention:
             return left
         latest = time.time() - self.keep
         old = [entry.name for entry in _entries(self.outbox) if (claimed_at(entry.name) or latest) < latest]
-        found = [
-            (delivery, [path for name in REMOVED if os.path.isdir(path := f"{self.outbox}/{delivery}/{name}")])
-            for delivery in sorted(old)
-        ]
-        return left + found
+        return left + [(name, [f"{self.outbox}/{name}/{part}" for part in REMOVED]) for name in sorted(old)]
 
     def _remove(self, path: str) -> str:
         """Remove a folder of a delivery, or what a crash left of it; returns which it was, empty where it stays."""
         self.beat()
+        if not os.path.isdir(path):  # most went long ago, and on a share each look takes its time
+            return ""
         delivery, name = os.path.split(path)
         try:
             # Out of sight in one rename: a folder that is half removed would be taken for one that is half written.

@@ -178,7 +178,7 @@ def notify(message: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as channel:
         try:
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendall(message.encode())
+            channel.sendall(message.encode(errors="replace"))  # a path in it need not be UTF-8
         except OSError as error:  # one that does not listen must not hold up the work; it is told again in a moment
             log.debug("the service manager does not listen: %s", error.strerror)
 

@@ -41,6 +41,7 @@ warnings.filterwarnings("ignore", module=r"watchdog\.")
 # File systems whose events do not tell what other machines do: there the timer alone wakes.
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs", "vboxsf"}
 SOON = 1.0  # seconds until a new folder is watched
+TOO_DEEP = "too many folders in each other; move the innermost out of the inbox"
 RENEW = 60.0  # seconds between tries to watch what could not be
 
 
@@ -100,9 +101,10 @@ class Watch:
                 event_filter=[FileCreatedEvent, FileMovedEvent, FileClosedEvent, DirCreatedEvent, DirMovedEvent],
             )
             self._observer.start()
-        except OSError as error:  # inotify instances or watches are used up: the timer still wakes
+        except (OSError, RecursionError) as error:
+            # Inotify instances or watches are used up, or folders lie too deep in each other: the timer still wakes.
             self._end_observer()
-            self._hinder(f"no file events: {error.strerror}")
+            self._hinder(f"no file events: {error.strerror if isinstance(error, OSError) else TOO_DEEP}")
             return
         self._threads, self._root = set(threading.enumerate()) - before, root
         self._missing = {}

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from watcher.config import worker_count
 from watcher.errors import DigitdropError, Stopped, naming
-from watcher.results import doubtful_first
+from watcher.results import Row, doubtful_first, now
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Doubt, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from watcher.config import Settings
-    from watcher.results import Row
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ class Work:
     def drawing(self) -> Drawing:
         """Its contact sheet, doubtful first; of a large batch only those."""
         assert self.sheet is not None
-        tiles = [row.tile for row in doubtful_first(self._shown)]
+        tiles = [row.tile for row in doubtful_first(self._shown) if row.tile]
         for row in self._shown:  # they are large, and the rows stay until they are delivered
             self._rows[row.name][row.page] = replace(row, tile=b"")
         self._shown.clear()
@@ -244,6 +243,8 @@ class Workers:
                     self._tasks.appendleft((work, work.drawing()))
                 waiting = [*self._tasks, *self._busy.values()]
                 done(len(task.jobs), sum(len(other.jobs) for _, other in waiting if isinstance(other, Slice)))
+            case Slice(jobs=[job]), Broken() if job.fault is not None and _timed_out(answer):
+                self._take(work, task, [_unhashed(job)], done)
             case Slice(), _:
                 self._tasks.extendleft((work, Slice(part, task.pictures)) for part in _split(task.jobs, answer))
             case Drawing(), _:
@@ -357,6 +358,21 @@ def _slices(jobs: Sequence[Job], workers: int) -> Iterator[Sequence[Job]]:
         size = max(SMALLEST, min(SLICE, (len(jobs) - at) // (2 * workers)))
         yield jobs[at : at + size]
         at += size
+
+
+def _timed_out(broken: Broken) -> bool:
+    return broken.index != IDLE and broken.fault.reason == "timed_out"
+
+
+def _unhashed(job: Job) -> Row:
+    """The row of a scan that failed, and whose bytes alone take longer to read than it has: without their SHA-256."""
+    from watcher.reading import failed  # noqa: PLC0415 - brings OpenCV, and the daemon does without
+
+    assert job.fault is not None
+    status = os.stat(job.path)
+    detail = f"{job.fault.detail.rstrip('.')}; nor could its bytes be read within limits.seconds"
+    stamp = (status.st_size, status.st_mtime_ns)
+    return Row(job.name, 1, failed(job.fault.reason), stamp=stamp, read_at=now(), detail=detail)
 
 
 def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
