@@ -16,7 +16,7 @@ from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
 from watcher.errors import ConfigError, DigitdropError
 from watcher.fields import TRIES
-from watcher.folder import IGNORED
+from watcher.folder import IGNORED, LEVELS
 from watcher.mounts import mount_of
 from watcher.outbox import STAGING, check_folders
 from watcher.watch import Watch, on_network
@@ -294,7 +294,8 @@ def _subfolders(inbox: Path) -> list[str]:
     """The folders in the inbox that scans are taken from: links are left alone."""
     found = []
     for folder, names, _ in os.walk(inbox):
-        names[:] = [name for name in names if not name.startswith(IGNORED)]
+        within = folder.count("/") - str(inbox).count("/")
+        names[:] = [name for name in names if within < LEVELS and not name.startswith(IGNORED)]
         paths = [os.path.join(folder, name) for name in names]
         found += [path for path in paths if not os.path.islink(path)]
     return found

@@ -111,9 +111,9 @@ class Outbox:
                 words = f"has gone with the delivery {batch.id} in it; bring it back"
                 again = f"to have its scans read again, rename {batch.done} to {batch.open.name}"
                 raise FileNotFoundError(errno.ENOENT, f"{words}, or, {again}", str(self.staging)) from None
-        else:
-            sync(self.root)
-            sync(self.staging)
+        # Before its claim goes; also where an earlier try got no further than its rename.
+        sync(self.root)
+        sync(self.staging)
         self._let_go(batch)
         self._drop(batch)
 

@@ -51,7 +51,7 @@ class Retention:
                 log.info("%s: old, removed its %s (keep_days)", delivery, " and ".join(gone), extra={"fields": fields})
 
     def _old(self) -> list[tuple[str, list[str]]]:
-        """What is to be removed, if it is there, and of which delivery: what a crash left on its way out, then by age."""
+        """What is to be removed, where it is there, and of which delivery: what a crash left halfway, then by age."""
         left = [
             (entry.name.partition(".")[0], [entry.path])
             for entry in _entries(self.staging)
