@@ -81,6 +81,17 @@ def test_the_bar_is_as_long_as_the_confidence() -> None:
     assert len(set(amounts)) == len(amounts)
 
 
+def test_a_digit_that_may_be_a_number_says_which() -> None:
+    """Its next best value is drawn, not only the digits that it might be instead."""
+    digit = Digit("6", 0.4, (20, 20, 40, 60), (("8", 0.3), ("5", 0.1)))
+    cards = [
+        THUMBNAILS.draw(written(), None, Reading("review", "6", 0.4, (digit,), alternative=other), "6.png")
+        for other in ("", "8", "61", "67")
+    ]
+    assert cards[0] == cards[1]
+    assert len(set(cards)) == 3
+
+
 def test_several_digits_each_have_their_box_and_the_weakest_stands_out() -> None:
     """A field under review marks the digit in doubt in another colour than the rest."""
     page = np.full((80, 900), 245, np.uint8)

@@ -201,10 +201,10 @@ def _draw_confidence(card: Canvas, x: int, baseline: int, width: int, reading: R
 
 
 def _runners_up(reading: Reading) -> list[str]:
-    """Say what else a value might be: one digit's alternatives with their share, a field's next best value."""
-    if len(reading.digits) == 1 and reading.digits[0].alternatives:
-        best = [pair for pair in reading.digits[0].alternatives[:2] if pair[1] >= 0.005]
-        return [f"or {printable(value)} · {percent(share)}" for value, share in best]
+    """Say what else a value might be: one digit's alternatives with their share, else the next best value."""
+    alternatives = reading.digits[0].alternatives if len(reading.digits) == 1 else ()
+    if alternatives and reading.alternative in {"", alternatives[0][0]}:
+        return [f"or {printable(value)} · {percent(share)}" for value, share in alternatives[:2] if share >= 0.005]
     return [f"or {printable(reading.alternative)}"] if reading.alternative else []
 
 
