@@ -97,7 +97,7 @@ def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("tensorflow")
     out = tmp_path_factory.mktemp("fitted") / "reference"
     quick = ["--limit", str(TRAINED), "--epochs", "4", "--seed", "3"]
-    assert main(["fit", "--recipe", "seed", "--data", str(data), "--out", str(out), *quick]) == 0
+    assert main(["--recipe", "seed", "--data", str(data), "--out", str(out), *quick]) == 0
     return out
 
 
@@ -578,14 +578,14 @@ def test_an_option_that_would_do_nothing_is_refused(
 def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The exit code is 2, and the message names the recipes there are."""
     pytest.importorskip("tensorflow")
-    assert main(["fit", "--recipe", "large", "--data", str(data)]) == 2
+    assert main(["--recipe", "large", "--data", str(data)]) == 2
     assert "compact, seed" in capfd.readouterr().err
 
 
 def test_what_extra_does_not_take_is_wrong_usage(data: Path, crops: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Fine-tuning has its own epochs, and tunes what there are crops for: nothing that is asked for is left undone."""
     pytest.importorskip("tensorflow")
-    assert main(["fit", "--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
+    assert main(["--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
     assert "--epochs" in capfd.readouterr().err
 
 
@@ -603,14 +603,6 @@ def test_without_tensorflow(command: list[str], drawn: Path) -> None:
     assert re.fullmatch(r"digitdrop-train: .* needs \w+; install it with 'make install-train', .*\n", done.stderr)
 
 
-def test_no_training_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a command nothing starts: the help says what there is, and the exit code is 2."""
-    assert main([]) == 2
-    said = capfd.readouterr().err
-    for command in ("fit", "evaluate", "calibrate"):
-        assert f"\n    {command}" in said
-
-
 @pytest.mark.parametrize("module", ["benchmarks.paper", "benchmarks.fields", "train"])
 def test_what_needs_no_tensorflow(module: str) -> None:
     """What only reads runs where `make run` alone was installed."""
@@ -623,9 +615,7 @@ def test_what_needs_no_tensorflow(module: str) -> None:
     assert done.stdout.startswith("usage: ")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["fit", "--epochs", "0"], ["fit", "--limit", "many"], ["--limit", "300"], ["bake"], ["evaluate"]]
-)
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--limit", "many"], ["bake"], ["evaluate"]])
 def test_wrong_usage_ends_with_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """What argparse refuses ends with its usage and exit code 2."""
     with pytest.raises(SystemExit) as caught:

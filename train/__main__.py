@@ -35,12 +35,7 @@ LEAST = 100  # training images: fewer cannot be split into something to train on
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 fine, 2 usage, 78 configuration or model, 1 the rest."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; before it is imported
-    given = sys.argv[1:] if argv is None else list(argv)
-    parser = _parser()
-    if not given:  # no command is meant without being named: a training takes hours and replaces the model
-        parser.print_help(sys.stderr)
-        return UsageError.exit_code
-    arguments = parser.parse_args(given)
+    arguments = _parser().parse_args(_with_default_command(sys.argv[1:] if argv is None else list(argv)))
     try:
         return int(arguments.command(arguments))
     except DigitdropError as error:
@@ -54,16 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _with_default_command(argv: list[str]) -> list[str]:
+    """`fit` unless a command comes first."""
+    if argv and (not argv[0].startswith("-") or argv[0] in ("-h", "--help")):
+        return argv
+    return ["fit", *argv]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digitdrop-train",
         description="Train the network that Digitdrop serves, and measure it.",
-        epilog="Exit codes: 0 fine, 2 wrong usage, 78 wrong model, 1 the rest.",
+        epilog="Without a command: fit. Exit codes: 0 fine, 2 wrong usage, 78 wrong model, 1 the rest.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     fit = commands.add_parser(
         "fit",
-        help="train on MNIST, evaluate, plot, calibrate, export",
+        help="train on MNIST, evaluate, plot, calibrate, export (the default)",
         description="Train the network for digits and, with the recipe paper, the one for fields: on MNIST, evaluated "
         "on its test set, calibrated on images held back, plotted, exported.",
         epilog="With --extra the networks that are there are fine-tuned instead, on labelled crops of one's own; what "
