@@ -118,6 +118,16 @@ def test_each_delivery_that_is_thinned_out_is_told(settings: Settings, caplog: p
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize("what", ["gone", "a file"])
+def test_a_staging_folder_that_is_not_there_is_no_trouble(settings: Settings, what: str) -> None:
+    """It has nothing on its way out; whoever wants to stage something says what is wrong with it."""
+    staging = settings.outbox / ".staging"
+    staging.rmdir()
+    if what == "a file":
+        staging.write_text("in the way")
+    Retention(settings).turn()
+
+
 def test_it_looks_again_after_an_hour(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What becomes old while a watcher runs is removed by and by, and not looked for at each turn."""
     real, ahead = time.monotonic, 0.0

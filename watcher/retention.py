@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import claimed_at
@@ -52,11 +53,13 @@ class Retention:
 
     def _old(self) -> list[tuple[str, list[str]]]:
         """What is to be removed, where it is there, and of which delivery: what a crash left halfway, then by age."""
-        left = [
-            (entry.name.partition(".")[0], [entry.path])
-            for entry in _entries(self.staging)
-            if entry.name.endswith(ENDING)
-        ]
+        left: list[tuple[str, list[str]]] = []
+        with suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # whoever stages something makes it again, or says why not
+            for entry in _entries(self.staging):
+                if entry.name.endswith(ENDING):
+                    left.append((entry.name.partition(".")[0], [entry.path]))
         if self.keep is None:
             return left
         latest = time.time() - self.keep
