@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from train import card, export
 from train.augmentation import as_inputs, augment
@@ -24,6 +25,7 @@ from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
 from watcher.decode import decode
 from watcher.errors import DigitdropError
+from watcher.line import HEIGHT
 from watcher.model import FIELDS, SERVES, digit_reader, read_along
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
@@ -44,6 +46,7 @@ LEAST = 10  # crops of a kind, from which on it is worth it
 EPOCHS = 4
 VIEWS = 20  # times that each crop is shown
 MIXED = 2_500  # made fields among them, so that nothing is unlearned
+LINE = tf.TensorSpec((1, HEIGHT, None, 1), tf.float32)  # what a field network is given of a line
 RATE = 8e-4
 
 
@@ -185,8 +188,9 @@ class _Fields:
 
     def right(self, network: keras.Model | None, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         network = network or self._start
-        read_line = partial(read_along, lambda batch: network(batch, training=False).numpy())
-        read = reading_with(read_line, self._read_digits)
+        # Traced once, for lines of any width: layer by layer each would take ten times as long.
+        run = tf.function(lambda line: network(line, training=False), input_signature=[LINE])
+        read = reading_with(partial(read_along, lambda line: run(line).numpy()), self._read_digits)
         found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 
