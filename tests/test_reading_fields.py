@@ -120,19 +120,19 @@ def test_what_one_alone_finds_on_a_wide_page_is_for_review(
 
 
 @pytest.mark.parametrize(
-    "page",
+    ("value", "page"),
     [
-        small("1", 40, 3, (120, 600), 0.85),  # of less ink there is no digit
-        small("1", 48, 3, (120, 1200), 0.85),
-        small("2", 40, 3, (120, 2400), 0.85),
-        small("2", 60, 4, (800, 600), 0.85),  # an upright page is not only looked at for a digit
-        small("7", 80, 5, (900, 800), 0.85),
+        ("1", small("1", 40, 3, (120, 600), 0.85)),  # of less ink there is no digit
+        ("1", small("1", 48, 3, (120, 1200), 0.85)),
+        ("2", small("2", 40, 3, (120, 2400), 0.85)),
+        ("2", small("2", 60, 4, (800, 600), 0.85)),  # an upright page is not only looked at for a digit
+        ("7", small("7", 80, 5, (900, 800), 0.85)),
     ],
 )
-def test_a_small_digit_is_no_blank(reader: Reader, tmp_path: Path, page: NDArray[np.uint8]) -> None:
+def test_a_small_digit_is_no_blank(reader: Reader, tmp_path: Path, value: str, page: NDArray[np.uint8]) -> None:
     """Somewhere on much paper a digit is found, and for review."""
     (row,) = reader.read(dropped(tmp_path, a_png=png(page)), None)
-    assert (row.reading.status, row.reading.kind) == ("review", "field")
+    assert (row.reading.status, row.reading.value, row.reading.kind) == ("review", value, "field")
 
 
 @pytest.mark.parametrize("written", ["27/13", "23/12/27", "31/7/21", "12/3"])

@@ -74,7 +74,7 @@ def _alone(name: str, closed: dict[str, str]) -> Iterator[None]:
     except FileNotFoundError:  # removed while we looked
         pass
     except OSError as error:
-        why = READING.get(error.errno or 0, UNREADABLE)
-        if why == UNREADABLE:  # it is the folder that may not be entered
+        # Without permission it is the folder that may not be entered.
+        if error.errno not in READING or READING[error.errno] == UNREADABLE:
             raise
-        closed[name] = why
+        closed[name] = READING[error.errno]

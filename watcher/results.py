@@ -88,7 +88,12 @@ COLUMNS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     ),
     ("reason", "string", {"pattern": "[a-z_]*(:.*)?"}, "why not accepted, a short code"),
     ("alternative", "string", {"pattern": "[0-9]*"}, "the next best value"),
-    ("sha256", "string", {"pattern": "[0-9a-f]{64}"}, "of the scan's bytes; empty where limits let no one read them"),
+    (
+        "sha256",
+        "string",
+        {"pattern": "[0-9a-f]{64}"},
+        "of the scan's bytes; empty where it was too large, or too slow, to be read",
+    ),
     ("width", "integer", {"minimum": 0}, "of the page, in pixels; empty where it could not be decoded"),
     ("height", "integer", {"minimum": 0}, "of the page, in pixels; empty where it could not be decoded"),
     ("thumbnail", "string", {}, "annotated picture, path in the delivery"),
