@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from train.render import Field
     from watcher.normalise import Page
-    from watcher.reading import Box
+    from watcher.plane import Box
 
     Case = tuple[Page, Box]
     Digit = Callable[[], Field]

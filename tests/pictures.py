@@ -12,14 +12,14 @@ from samples.draw import scan
 from watcher.canvas import Canvas
 from watcher.legend import STATUS_COLOUR
 from watcher.line import Line
-from watcher.reading import Digit, Reading, Status
+from watcher.results import Digit, Reading, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.canvas import Colour
     from watcher.normalise import Page
-    from watcher.reading import Box
+    from watcher.plane import Box
 
 NAMES = (
     "",

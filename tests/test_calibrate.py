@@ -26,7 +26,7 @@ from watcher.calibration import Calibration
 from watcher.config import Settings
 from watcher.model import Card, read_card
 from watcher.pipeline import Reader
-from watcher.reading import Reading
+from watcher.results import Reading
 from watcher.tasks import Job
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from pictures import NAMES, SHAPES, Noted, colour, decoded, field, reading, shar
 
 from watcher.contact_sheet import TILE, ContactSheets
 from watcher.legend import REASONS, STATUS_COLOUR
-from watcher.reading import Reading
+from watcher.results import Reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.normalise import Page
-    from watcher.reading import Status
+    from watcher.results import Status
 
 SHEETS = ContactSheets()
 

@@ -39,6 +39,17 @@ def test_a_scan_becomes_a_delivery(folder: Folder) -> None:
     folder.check()
 
 
+def test_the_workers_alone_hold_the_heavy_libraries(folder: Folder) -> None:
+    """What comes back from the workers brings neither OpenCV nor NumPy into the daemon: some 30 MB for months."""
+    process = folder.start()
+    folder.drop("seven.png", crop())
+    folder.wait()
+    held = {pid: Path(f"/proc/{pid}/maps").read_text() for pid in (process.pid, *children(process.pid))}
+    heavy = {pid for pid, maps in held.items() if "/cv2/" in maps or "/numpy/" in maps}
+    assert heavy == set(children(process.pid))
+    assert heavy
+
+
 def test_once(folder: Folder) -> None:
     """`run --once` delivers what is there, in as many batches as it takes, and exits with 0."""
     folder.configure(batch={"size": 4, "wait": 0})

@@ -13,7 +13,7 @@ from PIL import Image
 
 from watcher.__main__ import main
 from watcher.explain import STEPS, explain
-from watcher.reading import blank
+from watcher.results import blank
 
 if TYPE_CHECKING:
     from pathlib import Path

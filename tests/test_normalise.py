@@ -14,7 +14,7 @@ from watcher.normalise import Ink, Page, _stroke_width, normalise
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from watcher.reading import Box
+    from watcher.plane import Box
 
 STROKES: dict[str, list[list[tuple[float, float]]]] = {
     "1": [[(0.3, 0.25), (0.6, 0.0), (0.5, 1.0)]],

@@ -21,8 +21,7 @@ from watcher.errors import ConfigError, Stopped
 from watcher.mounts import mount_of
 from watcher.outbox import CHUNK, STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
-from watcher.reading import Reading, failed
-from watcher.results import Row
+from watcher.results import Reading, Row, failed
 from watcher.retention import Retention
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from watcher.calibration import Calibration, log_odds
 from watcher.decoding import candidates
 from watcher.fields import Rule
 from watcher.line import Line
-from watcher.reading import ALTERNATIVES, Reading, audited, blank, failed, rank, read_digit, read_field
+from watcher.reading import ALTERNATIVES, audited, rank, read_digit, read_field
+from watcher.results import Reading, blank, failed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

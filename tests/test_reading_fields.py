@@ -19,8 +19,8 @@ from watcher.line import normalise_line
 from watcher.model import read_card
 from watcher.normalise import Ink, normalise
 from watcher.pipeline import Reader
-from watcher.reading import Digit, Reading, is_alone, of_two
-from watcher.results import Delivery, to_csv, to_json
+from watcher.reading import is_alone, of_two
+from watcher.results import Delivery, Digit, Reading, to_csv, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.calibration import Kind
-    from watcher.reading import Box
+    from watcher.plane import Box
 
 
 def field(value: str, pitch: int = 84) -> NDArray[np.uint8]:

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from watcher.reading import Digit, Reading, blank, failed
 from watcher.results import (
     COLUMNS,
     ISO_8601,
     NAME_MAX,
     Delivery,
+    Digit,
+    Reading,
     Row,
+    blank,
     doubtful_first,
     escape,
+    failed,
     now,
     thumbnail_name,
     to_csv,

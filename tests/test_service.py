@@ -26,8 +26,7 @@ from watcher.fields import Rule
 from watcher.formats import tiff_pages
 from watcher.inbox import Inbox
 from watcher.metrics import Metrics
-from watcher.reading import Reading, failed
-from watcher.results import Row
+from watcher.results import Reading, Row, failed
 from watcher.service import EVERY, QUIET, Service, notify
 from watcher.status import State
 from watcher.watch import Watch

@@ -11,7 +11,7 @@ from pictures import NAMES, SHAPES, Noted, colour, decoded, field, reading, shar
 from watcher.legend import REASONS, STATUS_COLOUR
 from watcher.lettering import Type
 from watcher.normalise import Ink, normalise
-from watcher.reading import Digit, Reading, Status
+from watcher.results import Digit, Reading, Status
 from watcher.thumbnail import HEIGHT, WIDTH, Thumbnails
 
 THUMBNAILS = Thumbnails()

@@ -30,7 +30,7 @@ from watcher import model
 from watcher.calibration import Calibration, Trial, log_odds
 from watcher.errors import ModelError
 from watcher.normalise import normalise
-from watcher.reading import Reading
+from watcher.results import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,8 +24,7 @@ from watcher.file import put_back
 from watcher.inbox import Inbox
 from watcher.outbox import Outbox, check_folders
 from watcher.pipeline import read_whole, write
-from watcher.reading import Reading, failed
-from watcher.results import Row
+from watcher.results import Reading, Row, failed
 from watcher.watch import Watch
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from watcher.line import normalise_line
 from watcher.model import SERVES
 from watcher.normalise import looks, normalise
 from watcher.pipeline import Reader, read_whole
-from watcher.reading import Reading, failed
-from watcher.results import escape
+from watcher.results import Reading, escape, failed
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:

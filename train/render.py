@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from train.hands import Stroke
     from watcher.normalise import Page
-    from watcher.reading import Box
+    from watcher.plane import Box
 
 Image = NDArray[np.uint8]
 """A picture as MNIST has it, (28, 28), 0 paper to 255 ink."""

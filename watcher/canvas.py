@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from watcher.lettering import Pixels, Type
     from watcher.normalise import Page
-    from watcher.reading import Box
+    from watcher.plane import Box
 
 Colour = tuple[float, float, float]
 Align = Literal["left", "centre", "right"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from watcher.lettering import Pixels
     from watcher.normalise import Page
-    from watcher.reading import Reading, Status
+    from watcher.results import Reading, Status
 
 TILE: Final = 96  # a tile's picture: its height, and its width where it is not a wide field
 _MARGIN, _GAP, _HEAD = 16, 8, 64

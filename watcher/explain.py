@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from watcher.config import Limits
     from watcher.normalise import Page
-    from watcher.reading import Reading
-    from watcher.results import Row
+    from watcher.results import Reading, Row
 
 STEPS = (
     "the crop",

@@ -10,7 +10,7 @@ from watcher.lettering import printable
 if TYPE_CHECKING:
     from watcher.canvas import Canvas, Colour
     from watcher.lettering import Type
-    from watcher.reading import Status
+    from watcher.results import Status
 
 # Told apart by the colour-blind too: the four differ in lightness as well as in hue, and each has its word.
 STATUS_COLOUR: Final[dict[Status, Colour]] = {

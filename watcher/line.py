@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from watcher.normalise import Page
-    from watcher.plane import Labels, Mask, Plane
-    from watcher.reading import Box
+    from watcher.plane import Box, Labels, Mask, Plane
 
 VERSION = 4
 HEIGHT = 32  # pixels of the network's input

@@ -15,8 +15,7 @@ from watcher.plane import RIM, WORK, mean, middle, odd, one_plane, only, polarit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watcher.plane import Mask, Plane, Strokes
-    from watcher.reading import Box
+    from watcher.plane import Box, Mask, Plane, Strokes
 
 VERSION = 4
 Page = NDArray[np.uint8]

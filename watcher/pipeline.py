@@ -26,8 +26,8 @@ from watcher.fields import rule_for
 from watcher.line import has_only_cells, normalise_line
 from watcher.looks import look
 from watcher.normalise import normalise
-from watcher.reading import WIDE, Reading, audited, blank, failed, is_alone, of_none, of_two, read_digit, read_field
-from watcher.results import Row, escape, now, thumbnail_name
+from watcher.reading import WIDE, audited, is_alone, of_none, of_two, read_digit, read_field
+from watcher.results import Reading, Row, blank, escape, failed, now, thumbnail_name
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ Plane = NDArray[np.float32]
 """One value a pixel at working size; of ink: 0 is paper, higher is more ink."""
 Mask = NDArray[np.uint8]
 """Ink at working size: 1 where there is some, 0 elsewhere."""
+Box = tuple[int, int, int, int]
+"""Left, top, width, height in pixels of the page."""
 Labels = NDArray[np.integer]
 """The number of each pixel's component; 0: paper."""
 
@@ -70,8 +72,8 @@ def one_plane(page: NDArray[np.uint8], side: int) -> Plane:
     return np.asarray(page.reshape(-1, 3) @ axis.astype(np.float32), dtype=np.float32).reshape(page.shape[:2])
 
 
-def window(page: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
-    """Left, top, width and height of the one field of paper on an even surface of other brightness; None where none is.
+def window(page: NDArray[np.uint8]) -> Box | None:
+    """The one field of paper on an even surface of other brightness; None where none is.
 
     White boxes on a dark form are cut with some of the form around: beside that all their paper would be ink.
     """

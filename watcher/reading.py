@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from watcher.decoding import Candidate, spots, substitutions
 from watcher.fields import steer
 from watcher.line import boxes, is_struck
+from watcher.results import Digit, Reading, blank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,41 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from watcher.calibration import Calibration, Kind
+    from watcher.calibration import Calibration
     from watcher.decoding import Spot
     from watcher.fields import Rule
     from watcher.line import Line
     from watcher.normalise import Ink
-
-Status = Literal["accepted", "review", "blank", "failed"]
-Box = tuple[int, int, int, int]
-"""Left, top, width, height in pixels of the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Digit:
-    """One digit of a value: what it is, how sure, where it stands, and what else it might be."""
-
-    value: str
-    confidence: float
-    box: Box
-    alternatives: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a page says: the row's judgement, with its digits from left to right."""
-
-    status: Status
-    value: str = ""
-    confidence: float = 0.0
-    digits: tuple[Digit, ...] = ()
-    reason: str = ""
-    alternative: str = ""
-    kind: Kind = "digit"  # by which calibration it was judged
-    score: float | None = None  # raw, as that calibration takes it; None: not to be accepted, whatever the score
-    likely: float = 0.0  # the network's own probability of the value, which no calibration changes
-
+    from watcher.plane import Box
 
 NONE = "none"  # the class of what is no digit
 SURELY_NONE = 0.8  # of its probability: below that it may be a digit after all, and is only not sure enough
@@ -262,13 +234,3 @@ def audited(reading: Reading, sha256: str, page: int, share: float) -> Reading:
         return reading
     lot = int.from_bytes(hashlib.sha256(f"{sha256} {page}".encode()).digest()[:8]) / 2**64
     return replace(reading, status="review", reason="audit") if lot < share else reading
-
-
-def blank() -> Reading:
-    """The reading of a page with nothing written on it."""
-    return Reading("blank")
-
-
-def failed(reason: str) -> Reading:
-    """The reading of a scan that could not be read, by its short code."""
-    return Reading("failed", reason=reason)

@@ -1,4 +1,4 @@
-"""Rows, and the three files that hold them: results.csv, results.json and datapackage.json."""
+"""What pages say, in rows, and the three files that hold them: results.csv, results.json and datapackage.json."""
 
 from __future__ import annotations
 
@@ -12,18 +12,56 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from watcher.reading import Reading, Status
+    from watcher.calibration import Kind
+    from watcher.plane import Box
+
+Status = Literal["accepted", "review", "blank", "failed"]
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 THUMBNAILS = "thumbnails"  # their folder in a delivery
 NAME_MAX = 255  # bytes of a file name on the usual file systems
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
 URGENCY: tuple[Status, ...] = ("failed", "review", "blank", "accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One digit of a value: what it is, how sure, where it stands, and what else it might be."""
+
+    value: str
+    confidence: float
+    box: Box
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a page says: the row's judgement, with its digits from left to right."""
+
+    status: Status
+    value: str = ""
+    confidence: float = 0.0
+    digits: tuple[Digit, ...] = ()
+    reason: str = ""
+    alternative: str = ""
+    kind: Kind = "digit"  # by which calibration it was judged
+    score: float | None = None  # raw, as that calibration takes it; None: not to be accepted, whatever the score
+    likely: float = 0.0  # the network's own probability of the value, which no calibration changes
+
+
+def blank() -> Reading:
+    """The reading of a page with nothing written on it."""
+    return Reading("blank")
+
+
+def failed(reason: str) -> Reading:
+    """The reading of a scan that could not be read, by its short code."""
+    return Reading("failed", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +201,6 @@ def to_json(rows: Sequence[Row], delivery: Delivery) -> bytes:
 
 def from_json(data: bytes) -> list[Row]:
     """The rows of a results.json, with what there is to say of them: name, page, status, reason and detail."""
-    from watcher.reading import Reading  # noqa: PLC0415 - brings OpenCV, and what writes rows does without
-
     return [
         Row(
             unescape(row["file"]),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from watcher.reading import Status
+    from watcher.results import Status
 
 SEVERAL, IDLE = -1, -2  # in the place of an index: a step that serves several scans; no task begun
 NOTE = struct.Struct("=i")  # the index of the scan in hand, which a worker notes where its death does not wipe it

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from watcher.lettering import Pixels
     from watcher.line import Line
     from watcher.normalise import Ink, Page
-    from watcher.reading import Box, Digit, Reading, Status
+    from watcher.plane import Box
+    from watcher.results import Digit, Reading, Status
 
 WIDTH: Final = 360
 HEIGHT: Final = 180

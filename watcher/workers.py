@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from watcher.config import worker_count
 from watcher.errors import DigitdropError, Stopped, naming
-from watcher.results import Row, doubtful_first, now
+from watcher.results import Row, doubtful_first, failed, now
 from watcher.tasks import IDLE, NOTE, SEVERAL, Broken, Doubt, Drawing, Fault, Job, Ready, Slice
 
 if TYPE_CHECKING:
@@ -366,8 +366,6 @@ def _timed_out(broken: Broken) -> bool:
 
 def _unhashed(job: Job) -> Row:
     """The row of a scan that failed, and whose bytes alone take longer to read than it has: without their SHA-256."""
-    from watcher.reading import failed  # noqa: PLC0415 - brings OpenCV, and the daemon does without
-
     assert job.fault is not None
     status = os.stat(job.path)
     detail = f"{job.fault.detail.rstrip('.')}; nor could its bytes be read within limits.seconds"
