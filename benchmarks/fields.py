@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from train import mnist
+from train import cache, mnist
 from train.calibration import wilson
 from train.fields import GAPS, date, field, plain
 from watcher.line import normalise_line
@@ -61,7 +61,7 @@ def main() -> int:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    data = mnist.load(arguments.data, Path.home() / ".cache" / "digitdrop" / "mnist")
+    data = mnist.load(arguments.data, cache.folder() / "mnist")
     card, read_digits = load(arguments.model)
     read_line = load_fields(card)
     if read_line is None or card.field is None:

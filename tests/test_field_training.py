@@ -15,9 +15,11 @@ import pytest
 
 from benchmarks.fields import SEEDS, share
 from train import ctc
+from train import lines as line_pool
+from train import pool as digit_pool
 from train.fields import GAPS, field, plain
 from train.hands import figure
-from train.lines import SERVING, SOURCES, Lines, Task, long_enough, make_slice, pool
+from train.lines import Lines, Task, long_enough, make_slice, pool
 from train.styles import STYLES
 from watcher.decoding import BLANK, CLASSES, Candidate
 from watcher.errors import ModelError
@@ -25,6 +27,8 @@ from watcher.line import HEIGHT, normalise_line
 from watcher.model import load_fields, read_card
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from numpy.typing import NDArray
 
     from train.mnist import Images, Labels
@@ -164,13 +168,13 @@ def test_kept_fields_are_those_of_the_labels(
     assert pool(images, labels, 1, 12).values == first.values
 
 
-def test_kept_fields_are_those_of_the_code() -> None:
-    """All that making a field and finding its line runs is in the name that it is kept under."""
-    program = "import sys, train.lines; print(*sorted(sys.modules))"
+@pytest.mark.parametrize("module", [line_pool, digit_pool])
+def test_what_is_kept_is_of_the_code(module: ModuleType) -> None:
+    """All that making a sample and taking it back runs is in the name that it is kept under."""
+    program = f"import sys, {module.__name__}; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    own = {name for name in done.stdout.split() if name.startswith(("train.", "watcher."))}
-    parts = {"train": SOURCES, "watcher": SERVING}
-    assert own == {f"{package}.{file.removesuffix('.py')}" for package, files in parts.items() for file in files}
+    own = {name for name in done.stdout.split() if name.startswith(("train.", "watcher."))} - {"train.cache"}
+    assert own == {source.removesuffix(".py").replace("/", ".") for source in module.SOURCES}
 
 
 def test_the_network_takes_lines_of_any_width() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train import calibrate, evaluate, mnist
+from train import cache, calibrate, evaluate, mnist
 from train.card import folder_of
 from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
 from train.percent import percent
@@ -160,7 +160,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not for fit {which}.")
     if arguments.limit is not None and arguments.limit < LEAST:
         raise UsageError(f"--limit {arguments.limit} leaves too little to train on; give {LEAST} or more.")
-    data = mnist.load(arguments.data, _cache()).limited(arguments.limit)
+    data = mnist.load(arguments.data, cache.folder() / "mnist").limited(arguments.limit)
     with _quiet():
         try:  # here, since TensorFlow takes seconds to load and the other commands need none
             import tensorflow as tf  # noqa: PLC0415
@@ -307,7 +307,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 def _calibrate_shipped(model: Path, folder: Path | None) -> int:
     read_card(model)
-    data = mnist.load(folder, _cache())
+    data = mnist.load(folder, cache.folder() / "mnist")
     with _quiet():
         try:
             from train.field_readings import calibrate_fields  # noqa: PLC0415 - brings TensorFlow
@@ -338,12 +338,6 @@ def _quiet() -> Iterator[None]:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _cache() -> Path:
-    """The user's cache, as the XDG base directory specification has it."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "digitdrop" / "mnist"
 
 
 if __name__ == "__main__":

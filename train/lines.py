@@ -6,24 +6,20 @@ generator of its own, so that the number of processes changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from train import cache
 from train.fields import field
-from watcher import line
+from watcher.line import normalise_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,18 +31,20 @@ if TYPE_CHECKING:
 
 SLICE = 250  # fields that one task makes
 SOURCES = (
-    "augmentation.py",
-    "fields.py",
-    "hands.py",
-    "lines.py",
-    "nothing.py",
-    "paper.py",
-    "render.py",
-    "scene.py",
-    "styles.py",
-    "writer.py",
+    "train/augmentation.py",
+    "train/fields.py",
+    "train/hands.py",
+    "train/lines.py",
+    "train/nothing.py",
+    "train/paper.py",
+    "train/render.py",
+    "train/scene.py",
+    "train/styles.py",
+    "train/writer.py",
+    "watcher/line.py",
+    "watcher/lines.py",
+    "watcher/plane.py",
 )
-SERVING = ("line.py", "lines.py", "plane.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +71,14 @@ class Task:
 
 def pool(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bool = False) -> Lines:
     """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
-    path = _cached(images, labels, f"{seed} {count} {to_judge}")
-    unusable = FileNotFoundError, BadZipFile, ValueError, KeyError  # not there, or damaged
-    with suppress(*unusable), path.open("rb") as file, np.load(file) as kept:
+    path = cache.place("fields", f"{seed} {count} {to_judge}", images, labels, SOURCES)
+    if kept := cache.take(path):
         planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
         return Lines(tuple(planes), tuple(kept["values"].tolist()))
     lines = _made(images, labels, seed, count, to_judge=to_judge)
-    _keep(path, lines)
+    side_by_side = np.concatenate(lines.planes, axis=1)
+    widths = np.array([plane.shape[1] for plane in lines.planes])
+    cache.keep(path, {"planes": side_by_side, "widths": widths, "values": np.array(lines.values)})
     return lines
 
 
@@ -100,7 +99,7 @@ def make_slice(task: Task) -> Lines:
 
 def line_of(page: Page) -> NDArray[np.uint8] | None:
     """The line that the watcher finds on a page, in 256 steps; None where it finds nothing."""
-    found = line.normalise_line(page)
+    found = normalise_line(page)
     return None if found is None else np.rint(found.image * 255).astype(np.uint8)
 
 
@@ -121,24 +120,3 @@ def _made(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bo
     return Lines(
         tuple(plane for part in parts for plane in part.planes), tuple(value for part in parts for value in part.values)
     )
-
-
-def _cached(images: Images, labels: Labels, what: str) -> Path:
-    """Where the fields are kept: named by all they depend on, the code included."""
-    key = hashlib.sha256(f"{line.VERSION} {what}".encode())
-    key.update(images.tobytes())
-    key.update(labels.tobytes())
-    for source in SOURCES:
-        key.update((Path(__file__).parent / source).read_bytes())
-    for source in SERVING:
-        key.update((Path(line.__file__).parent / source).read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "digitdrop" / "fields" / f"{key.hexdigest()[:16]}.npz"
-
-
-def _keep(path: Path, lines: Lines) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    widths = [plane.shape[1] for plane in lines.planes]
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, planes=np.concatenate(lines.planes, axis=1), widths=widths, values=np.array(lines.values))
-    os.replace(file.name, path)

@@ -6,24 +6,20 @@ random generator of its own, so that the number of processes changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from train import hands
+from train import cache, hands
 from train.nothing import KINDS, nothing
 from train.render import agree, drawn, page, written
-from watcher import normalise
+from watcher.normalise import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +29,15 @@ if TYPE_CHECKING:
     from train.mnist import Images, Labels
     from train.render import Field
 
+SOURCES = (
+    "train/hands.py",
+    "train/nothing.py",
+    "train/pool.py",
+    "train/render.py",
+    "watcher/lines.py",
+    "watcher/normalise.py",
+    "watcher/plane.py",
+)
 NONE: Final = 10  # the class of what is no digit
 SLICE = 250  # images of MNIST that one task renders
 DRAWN = 0.22  # strokes of our own for each image of MNIST
@@ -82,13 +87,12 @@ def pool(
     `looks_like` tells how likely each of some images is a digit. What the normaliser does not find where it was put
     is left out.
     """
-    path = _cached(images, labels, seed, passes)
-    try:
-        with path.open("rb") as file, np.load(file) as kept:
-            samples = Samples(kept["images"], kept["classes"], kept["doubtful"])
-    except (FileNotFoundError, BadZipFile, ValueError, KeyError):  # not there, or damaged
+    path = cache.place("rendered", f"{seed} {passes}", images, labels, SOURCES)
+    if kept := cache.take(path):
+        samples = Samples(**kept)
+    else:
         samples = _rendered(images, labels, seed, passes)
-        _keep(path, samples)
+        cache.keep(path, {name: getattr(samples, name) for name in Samples.__slots__})
     is_sample = np.ones(len(samples.images), np.bool_)
     is_sample[samples.doubtful] = looks_like(samples.images[samples.doubtful]) < CERTAIN
     return samples.images[is_sample], samples.classes[is_sample]
@@ -129,7 +133,7 @@ def taken_back(ink: Field, neighbour: Field, rng: np.random.Generator, *, anythi
     None where it finds nothing or, unless `anything` will do, something else.
     """
     crop, box = page(ink, [neighbour], rng)
-    found = normalise.normalise(crop)
+    found = normalise(crop)
     if found is None or not (anything or agree(found.box, box)):
         return None
     return np.rint(found.image * 255).astype(np.uint8)
@@ -158,23 +162,3 @@ def in_processes(render: Callable[[Task], Samples], tasks: Sequence[Task]) -> Sa
         np.concatenate([part.classes for part in parts]),
         np.concatenate([part.doubtful for part in parts]),
     )
-
-
-def _cached(images: Images, labels: Labels, seed: int, passes: int) -> Path:
-    """Where the samples are kept: named by all they depend on, the code included."""
-    key = hashlib.sha256(f"{normalise.VERSION} {seed} {passes}".encode())
-    key.update(images.tobytes())
-    key.update(labels.tobytes())
-    for source in ("hands.py", "nothing.py", "pool.py", "render.py"):
-        key.update((Path(__file__).parent / source).read_bytes())
-    for source in ("lines.py", "normalise.py", "plane.py"):
-        key.update((Path(normalise.__file__).parent / source).read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "digitdrop" / "rendered" / f"{key.hexdigest()[:16]}.npz"
-
-
-def _keep(path: Path, samples: Samples) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, images=samples.images, classes=samples.classes, doubtful=samples.doubtful)
-    os.replace(file.name, path)

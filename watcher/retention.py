@@ -54,9 +54,8 @@ class Retention:
     def _old(self) -> list[tuple[str, list[str]]]:
         """What is to be removed, where it is there, and of which delivery: what a crash left halfway, then by age."""
         left: list[tuple[str, list[str]]] = []
-        with suppress(
-            FileNotFoundError, NotADirectoryError
-        ):  # whoever stages something makes it again, or says why not
+        # Whoever stages something makes it again, or says why not.
+        with suppress(FileNotFoundError, NotADirectoryError):
             for entry in _entries(self.staging):
                 if entry.name.endswith(ENDING):
                     left.append((entry.name.partition(".")[0], [entry.path]))
