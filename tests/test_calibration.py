@@ -197,7 +197,7 @@ def test_several_scans_of_one_writing_say_less_of_others() -> None:
     assert not shown(3, 4800, bound(3, 4800) - 1e-5)
     assert 0.0015 < scans.beyond(2.0) < 0.0017
     said = calibration(scans).caveat(0.001)
-    assert said.startswith("up to 0.16% of the accepted may be wrong in the writing of other people; ")
+    assert said.startswith("up to 0.16% of the accepted may be wrong in other writing of the same people; ")
     assert "; accept.max_error 0.001 holds on scans; " in said
     assert calibration(scans).caveat(0.01) == ""
     assert calibration(Trial("crops", 48_000, 0.0, ((2.0, 48_000, 30),))).caveat(0.001) == ""
@@ -216,7 +216,7 @@ def test_two_trials_of_several_scans() -> None:
     second = Trial("second", 50_000, 0.0, ((5.0, 40_000, 0), (2.0, 44_000, 1), (1.0, 48_000, 30)), 5000)
     assert (first.start(0.001), second.start(0.001)) == (2.0, 1.0)
     assert calibration(first, second).caveat(0.001) == (
-        f"up to {bound(1, 3800):.2%} of the accepted may be wrong in the writing of other people; "
+        f"up to {bound(1, 3800):.2%} of the accepted may be wrong in other writing of the same people; "
         "accept.max_error 0.001 holds on first and second; "
         "if that is too much, label crops of your own and run 'digitdrop-train calibrate'"
     )

@@ -178,7 +178,9 @@ def test_a_promise_that_holds_less_for_other_people(folder: Folder) -> None:
     """What the shipped settings promise less of is told at the start, the number first, and is no warning."""
     done = folder.command("run", "--once")
     (line,) = [line for line in done.stderr.splitlines() if "may be wrong" in line]
-    assert re.match(r"INFO fields: up to \d\.\d\d% of the accepted may be wrong in the writing of other people; ", line)
+    assert re.match(
+        r"INFO fields: up to \d\.\d\d% of the accepted may be wrong in other writing of the same people; ", line
+    )
     assert "WARNING" not in done.stderr
 
 

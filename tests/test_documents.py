@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 from watcher import config
 from watcher.folder import ENDINGS, IGNORED
 from watcher.metrics import DOUBTS, FAULTS, STAGES, STEPS, Metrics
+from watcher.model import read_card
 from watcher.results import COLUMNS
 from watcher.status import State
 
@@ -93,6 +94,19 @@ def test_each_dependency_has_its_reason() -> None:
     table = README.split("## What it stands on")[1].split("\n## ")[0]
     runtime = listed[: listed.index("watchdog") + 1]
     assert [name for name in runtime if name not in table] == []
+
+
+def test_the_figures_of_the_model() -> None:
+    """What the page says of the networks that ship is what their card says."""
+    entry = json.loads((ROOT / "model" / "card.json").read_text(encoding="utf-8"))
+    assert f"| MNIST's 10,000 test digits | {entry['accuracy']['test']:.2%} |" in README
+    card = read_card(ROOT / "model")
+    assert card.field is not None
+    digits, fields_ = (
+        calibration.trials[0].beyond(calibration.trials[0].start(max_error))
+        for calibration, max_error in ((card.digit, 0.001), (card.field, 0.01))
+    )
+    assert f"{digits:.1%} for digits, {fields_:.0%} for fields" in " ".join(README.split())
 
 
 def test_the_names_that_are_taken() -> None:

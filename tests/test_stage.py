@@ -52,15 +52,37 @@ def test_what_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_what_changes_meanwhile_stays(tmp_path: Path) -> None:
+    """Only what the work itself made or changed comes in: not what lay there, and was edited or removed in hours."""
+    for name in ("card.json", "notes.txt", "old.txt", "same.tflite"):
+        (tmp_path / name).write_text("before")
+    (tmp_path / "same.tflite").chmod(0o640)
+    with staged(tmp_path) as stage:
+        (tmp_path / "notes.txt").write_text("edited")
+        (tmp_path / "old.txt").unlink()
+        (stage / "card.json").write_text("behind")  # as long as it was
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"card.json": "behind", "notes.txt": "edited", "same.tflite": "before"}
+    assert (tmp_path / "same.tflite").stat().st_mode & 0o777 == 0o640
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Two that work on one folder would undo what the other one did: the second is told so at once."""
+    with staged(tmp_path) as stage:
+        with pytest.raises(ModelError, match="is being trained or calibrated by another process"), staged(tmp_path):
+            pass
+        assert stage.is_dir()
+    with staged(tmp_path):
+        pass
+
+
 def test_what_a_killed_training_left_goes(tmp_path: Path) -> None:
-    """The next training removes the stage of one that was killed, and leaves that of one that runs."""
+    """The next training removes the stage of one that was killed."""
     (tmp_path / "card.json").write_text("kept")
     program = "import os, signal, sys; from pathlib import Path; from train.stage import staged\n"
     program += "with staged(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=False)
     (left,) = tmp_path.glob(".stage-*")
-    with staged(tmp_path) as running:
+    with staged(tmp_path):
         assert not left.exists()
-        with staged(tmp_path) as other:
-            assert sorted(tmp_path.glob(".stage-*")) == sorted([running, other])
     assert [path.name for path in tmp_path.iterdir()] == ["card.json"]

@@ -477,53 +477,11 @@ def test_the_pictures_are_pictures(reference: Path) -> None:
         assert image.std() > 5
 
 
-def test_the_default_recipe_fits(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rendering, augmentation, averaging and export work together; each epoch of each network is one line."""
-    pytest.importorskip("tensorflow")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    out = tmp_path / "model"
-    (out / "own").mkdir(parents=True)
-    (out / "own" / "notes.txt").write_text("kept")
-    few = ["fit", "--data", str(data), "--out", str(out), "--limit", "240", "--epochs", "1"]
-    assert main(few) == 2
-    assert "--only digits" in capfd.readouterr().err
-    assert main([*few, "--only", "digits"]) == 0
-    read, _ = model.load(out)
-    assert read.name.startswith("paper-")
-    assert read.classes == (*"0123456789", "none")
-    clean, worn = read.digit.trials
-    assert (clean.floor, worn.floor) == (0.0, shipped.FLOOR)
-    for trial, least in ((clean, 0.9 * shipped.SCANS * 20), (worn, 0.7 * shipped.WORN * 20)):
-        made = int(trial.on.split()[0])
-        assert made > least
-        assert 0 < trial.size <= made  # those that may be none, and are read right, are not counted
-    assert list((tmp_path / "cache" / "digitdrop" / "rendered").glob("*.npz"))
-    assert (out / "own" / "notes.txt").read_text() == "kept"
-    lines = capfd.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [["epoch", "1/2"], ["epoch", "2/2"]]
-
-
-def test_an_interrupted_fit_leaves_the_old_model_whole(reference: Path, data: Path) -> None:
-    """Ctrl-C in the middle of a training changes no file and leaves none behind."""
-    from train.fit import fit  # noqa: PLC0415
-    from train.recipes import RECIPES  # noqa: PLC0415
-
-    def interrupt(line: str) -> None:
-        if line.startswith("epoch"):
-            raise KeyboardInterrupt
-
-    before = {path.name: path.read_bytes() for path in reference.iterdir()}
-    few = mnist.load(data, data).limited(128)
-    with pytest.raises(KeyboardInterrupt):
-        fit(RECIPES["seed"], few, reference, epochs=1, seed=1, bar=False, say=interrupt)
-    assert {path.name: path.read_bytes() for path in reference.iterdir()} == before
-    assert [path.name for path in reference.parent.iterdir()] == [reference.name]
-
-
 def test_a_fit_stopped_between_its_networks_changes_nothing(reference: Path, drawn: Path, tmp_path: Path) -> None:
-    """Trained digits do not come in before their fields are: Ctrl-C in between leaves the model that was there."""
+    """The default fit, until its digits are done: a model in itself, with a line for each epoch of each network.
+
+    They do not come in before their fields are: Ctrl-C in between leaves the model that was there.
+    """
     out = Path(shutil.copytree(reference, tmp_path / "model"))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     few = ["--data", str(drawn), "--out", str(out), "--limit", "240", "--epochs", "1"]
@@ -539,11 +497,24 @@ def test_a_fit_stopped_between_its_networks_changes_nothing(reference: Path, dra
         assert process.stdout is not None
         said = list(itertools.takewhile(lambda line: not line.startswith("making"), process.stdout))
         assert any(line.startswith("test ") for line in said)  # the digits are done
+        (stage,) = out.glob(".stage-*")
+        digits = shutil.copytree(stage, tmp_path / "digits")
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
     assert "Stopped." in error
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [line.split()[:2] for line in said if line.startswith("epoch")] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert list((tmp_path / "cache" / "digitdrop" / "rendered").glob("*.npz"))
+    read, _ = model.load(digits)
+    assert read.name.startswith("paper-")
+    assert read.classes == (*"0123456789", "none")
+    clean, worn = read.digit.trials
+    assert (clean.floor, worn.floor) == (0.0, shipped.FLOOR)
+    for trial, least in ((clean, 0.9 * shipped.SCANS * 20), (worn, 0.7 * shipped.WORN * 20)):
+        made = int(trial.on.split()[0])
+        assert made > least
+        assert 0 < trial.size <= made  # those that may be none, and are read right, are not counted
 
 
 # The command line
@@ -565,6 +536,7 @@ def test_data_that_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.Captur
         (["--recipe", "seed", "--extra", "own"], "--recipe is not for fit with --extra"),
         (["--only", "fields", "--epochs", "3", "--extra", "own"], "--only and --epochs are not for fit with --extra"),
         (["--model", "model", "--folds", "3"], "--model and --folds are not for fit without --extra"),
+        (["--only", "fields", "--recipe", "seed"], "--recipe seed is of digits"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(
@@ -575,18 +547,55 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert why in capfd.readouterr().err
 
 
-def test_an_unknown_recipe_is_wrong_usage(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The exit code is 2, and the message names the recipes there are."""
-    pytest.importorskip("tensorflow")
-    assert main(["--recipe", "large", "--data", str(data)]) == 2
-    assert "compact, seed" in capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--recipe", "large"], "(choose from paper, compact, seed)"),
+        (["--seed", "-1"], "-1 is not from 0 to 2147483647"),
+    ],
+)
+def test_what_no_option_takes(options: list[str], why: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 2 before anything is loaded, and the message names what there is."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--data", "nowhere", *options])
+    assert stopped.value.code == 2
+    assert why in capfd.readouterr().err.replace("'", "")
 
 
-def test_what_extra_does_not_take_is_wrong_usage(data: Path, crops: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Fine-tuning has its own epochs, and tunes what there are crops for: nothing that is asked for is left undone."""
+def test_the_recipes_are_those_there_are() -> None:
+    """The command line names them without TensorFlow."""
     pytest.importorskip("tensorflow")
-    assert main(["--extra", str(crops), "--epochs", "1", "--data", str(data)]) == 2
-    assert "--epochs" in capfd.readouterr().err
+    from train.__main__ import RECIPES as NAMED  # noqa: PLC0415
+    from train.recipes import RECIPES  # noqa: PLC0415
+
+    assert tuple(RECIPES) == NAMED
+
+
+def test_too_few_images_for_fields(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a held-back image of each digit there is nothing to calibrate fields with: said with what to do."""
+    pytest.importorskip("tensorflow")
+    assert main(["fit", "--data", str(data), "--out", str(tmp_path / "model"), "--limit", "100"]) == 2
+    assert "--only digits" in capfd.readouterr().err
+
+
+def test_networks_that_cannot_stand_side_by_side(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What stays in a folder has to be of the same data: said by the folder's own name, before hours of training."""
+    pytest.importorskip("tensorflow")
+    out = tmp_path / "model"
+    fit = ["fit", "--data", str(data), "--out", str(out), "--limit", "1000", "--only"]
+    assert main([*fit, "fields"]) == 78
+    assert f"{out} holds no digit network yet" in capfd.readouterr().err
+    assert not out.exists()
+    shutil.copytree(ROOT / "model", out)
+    entry = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    entry["fields"]["data"] = {"train-images-idx3-ubyte": "of others"}
+    (out / "card.json").write_text(json.dumps(entry), encoding="utf-8")
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert main([*fit, "digits"]) == 1
+    assert f"{out} holds a network for fields of other data" in capfd.readouterr().err
+    assert main([*fit, "fields"]) == 1
+    assert f"{out} was trained on other data" in capfd.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("command", [["fit"], ["calibrate", "--shipped", "--model", str(ROOT / "model")]])

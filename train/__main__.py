@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train import cache, calibrate, evaluate, mnist
-from train.card import folder_of
+from train.card import NAME, folder_of, keep
 from train.labels import NO_DIGITS, Crop, LabelError, distinct, read_labels
 from train.percent import percent
-from train.stage import staged
+from train.stage import alone, staged
 from watcher import config
 from watcher.errors import DigitdropError, UsageError
 from watcher.model import read_card
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CONFIG = Path("config.yaml")
-RECIPE, FOLDS = "paper", 5  # unless said otherwise
+RECIPES = "paper", "compact", "seed"  # as `train.recipes` has them; the first, unless said otherwise
+FOLDS = 5  # unless said otherwise
 NOT_FOR = ("model", "folds"), ("only", "epochs", "recipe")  # options that fit does not take without, and with, --extra
 REMEDY = "install it with 'make install-train', in the folder of the Makefile"
+MOST = 2**31  # seeds: further networks of a recipe are trained with higher ones, and all have to be below 2³²
 LEAST = 100  # training images: fewer cannot be split into something to train on and something to hold back
 
 
@@ -74,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.set_defaults(command=_fit)
     fit.add_argument(
         "--recipe",
-        metavar="NAME",
+        choices=RECIPES,
         help="paper: the networks that serve; compact: a smaller one, for MNIST alone; seed: the reference network "
         "(default: paper)",
     )
@@ -85,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with MNIST's four IDX files, gzipped or not (default: the user's cache, else a download)",
     )
     fit.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder the model goes into (default: model; with --extra, model-extra)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder the model goes into (default: model; of another recipe, model-NAME; with --extra, model-extra)",
     )
     fit.add_argument("--only", choices=("digits", "fields"), help="train this network only; the other one stays")
     fit.add_argument("--extra", type=Path, metavar="DIR", help="fine-tune on the labelled crops in DIR (see evaluate)")
@@ -95,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--folds", type=_folds, metavar="N", help="with --extra: parts held back in turn (default: 5)")
     fit.add_argument("--epochs", type=_positive, metavar="N", help="times through the data (default: the recipe's)")
     fit.add_argument("--limit", type=_positive, metavar="N", help="use the first N images only (default: all)")
-    fit.add_argument("--seed", type=int, metavar="N", default=1, help="seed of everything random (default: 1)")
+    fit.add_argument("--seed", type=_seed, metavar="N", default=1, help="seed of everything random (default: 1)")
     measure = commands.add_parser(
         "evaluate",
         help="read labelled crops with the serving pipeline and report how well",
@@ -146,6 +152,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {MOST - 1}")
+    return number
+
+
 def _folds(text: str) -> int:
     number = int(text)
     if number < 2:
@@ -153,34 +166,39 @@ def _folds(text: str) -> int:
     return number
 
 
-def _fit(arguments: argparse.Namespace) -> int:
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where options of fit do not go together."""
     given = [f"--{name}" for name in NOT_FOR[arguments.extra is not None] if getattr(arguments, name) is not None]
     if given:
         which = "with --extra, which tunes all that it has crops for" if arguments.extra else "without --extra"
         raise UsageError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not for fit {which}.")
     if arguments.limit is not None and arguments.limit < LEAST:
         raise UsageError(f"--limit {arguments.limit} leaves too little to train on; give {LEAST} or more.")
+    if arguments.only == "fields" and arguments.recipe is not None:
+        raise UsageError(f"--recipe {arguments.recipe} is of digits, and is not for --only fields.")
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    _check_options(arguments)
     data = mnist.load(arguments.data, cache.folder() / "mnist").limited(arguments.limit)
     with _quiet():
         try:  # here, since TensorFlow takes seconds to load and the other commands need none
             import tensorflow as tf  # noqa: PLC0415
 
+            from train import recipes  # noqa: PLC0415
             from train.field_readings import HELD, calibrate_fields  # noqa: PLC0415
             from train.fit import fit  # noqa: PLC0415
             from train.fit_fields import EPOCHS as FIELD_EPOCHS  # noqa: PLC0415
-            from train.fit_fields import FIELDS_MADE, fit_fields  # noqa: PLC0415
-            from train.recipes import RECIPES  # noqa: PLC0415
+            from train.fit_fields import FIELDS_MADE, check_beside, fit_fields  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise DigitdropError(f"Training needs {error.name}; {REMEDY}.") from error
         tf.config.list_logical_devices()  # the last greeting comes when the devices are first asked for
-    recipe = RECIPES.get(arguments.recipe or RECIPE)
-    if recipe is None:
-        raise UsageError(f"--recipe {arguments.recipe} is not known; there are {', '.join(RECIPES)}.")
+    recipe = recipes.RECIPES[arguments.recipe or RECIPES[0]]
     if not data.is_original:
         print("The data is not MNIST to the byte; the card will say what it was.", file=sys.stderr)
     count = FIELDS_MADE if arguments.limit is None else min(FIELDS_MADE, 2 * arguments.limit)
     checked = max(LEAST, HELD * count // FIELDS_MADE)
-    out = arguments.out or Path("model")
+    out = arguments.out or Path("model" if recipe.name == RECIPES[0] else f"model-{recipe.name}")
     tunes = arguments.extra is not None
     with_fields = tunes or arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
     held_back = data.train_labels[recipe.held_back(len(data.train_labels))]
@@ -191,6 +209,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         )
     if tunes:
         return _fit_extra(arguments, data, checked)
+    check_beside(out, data, arguments.only)
     with staged(out) as stage:
         card: dict[str, Any] = {}
         if arguments.only != "fields":
@@ -223,6 +242,16 @@ def _distinct(labelled: Sequence[Crop]) -> list[Crop]:
     return crops
 
 
+def _fresh(folder: Path, model: Path, crops: Sequence[Crop]) -> Sequence[Crop]:
+    """The crops that the model was not tuned on, and a word on the others. Raises LabelError where there are none."""
+    fresh = calibrate.never_trained_on(model, crops)
+    if len(fresh) < len(crops):
+        _say(f"{len(crops) - len(fresh):,} crops are left out: the model was tuned on them and knows them")
+    if not fresh:
+        raise LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
+    return fresh
+
+
 def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -> int:
     from train import extra  # noqa: PLC0415 - brings TensorFlow
 
@@ -246,7 +275,7 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    crops = read_labels(arguments.folder)
+    crops = _fresh(arguments.folder, settings.model, read_labels(arguments.folder))
     results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
     card = read_card(settings.model)
     summary = evaluate.report(results, settings.accept.max_error, card)
@@ -268,21 +297,23 @@ def _settings(arguments: argparse.Namespace) -> config.Settings:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
+    read_card(settings.model)
+    model = folder_of(settings.model)
     if arguments.shipped == (arguments.folder is not None):
         raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
     if arguments.shipped:
         if arguments.dry_run or arguments.out is not None:
             raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
-        return _calibrate_shipped(folder_of(settings.model), arguments.data)
+        return _calibrate_shipped(model, arguments.data)
+    with alone(model):
+        return _calibrate_on(arguments, settings)
+
+
+def _calibrate_on(arguments: argparse.Namespace, settings: config.Settings) -> int:
     folder, out = arguments.folder, arguments.out or Path("calibration")
     labelled = read_labels(folder)
-    crops = _distinct(labelled)
-    fresh = calibrate.never_trained_on(settings.model, crops)
-    if len(fresh) < len(crops):
-        _say(f"{len(crops) - len(fresh):,} crops are left out: the model was tuned on them and knows them")
-    if not fresh:
-        raise LabelError(f"{folder} has no other crops; label some that the model was not tuned on.")
-    results = evaluate.read_crops(folder, fresh, Reader(settings))
+    crops = _fresh(folder, settings.model, _distinct(labelled))
+    results = evaluate.read_crops(folder, crops, Reader(settings))
     calibrate.check_readings(folder, results)
     read, max_error = read_card(settings.model), settings.accept.max_error
     found = calibrate.find(results, read, f"{folder.resolve().name}, {datetime.now(UTC):%Y-%m-%d}", max_error)
@@ -306,19 +337,22 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate_shipped(model: Path, folder: Path | None) -> int:
-    read_card(model)
     data = mnist.load(folder, cache.folder() / "mnist")
     with _quiet():
         try:
             from train.field_readings import calibrate_fields  # noqa: PLC0415 - brings TensorFlow
-            from train.shipped import calibrate_shipped  # noqa: PLC0415
+            from train.shipped import calibrate_shipped, recipe_of  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise DigitdropError(f"--shipped needs {error.name}; {REMEDY}.") from error
-    card = calibrate_shipped(model, data, _say)
-    if "field" in card["calibration"]:
-        card = calibrate_fields(model, data, _say)
+    recipe_of(json.loads((model / NAME).read_text(encoding="utf-8")), model, data)
+    with staged(model) as stage:
+        card = calibrate_shipped(stage, data, _say)
+        if "field" in card["calibration"]:
+            card = calibrate_fields(stage, data, _say)
+        kept = keep(model / NAME)
     for kind, entry in card["calibration"].items():
         _say(f"{kind}: calibrated on {'; '.join(trial['on'] for trial in entry['trials'])}")
+    _say(f"the card as it was is kept as {kept}")
     return 0
 
 

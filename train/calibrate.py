@@ -8,7 +8,6 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,11 +264,9 @@ def told(found: Sequence[Found], read: Card, results: Sequence[Result], max_erro
 
 def write_card(model: Path, found: Sequence[Found]) -> Path:
     """Put the new calibrations into the card of the model's folder; the old card stays beside it: its path."""
-    folder = card.folder_of(model)
-    path = folder / card.NAME
+    path = card.folder_of(model) / card.NAME
     entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    kept = folder / f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    kept.write_bytes(path.read_bytes())
+    kept = card.keep(path)
     entry["calibration"] |= {one.kind: one.entry for one in found}
     card.write(path, entry)
     return kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,13 @@ def write(path: Path, card: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
+
+
+def keep(path: Path) -> Path:
+    """Keep a copy of the card beside it, named by the time: its path."""
+    kept = path.with_name(f"card-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json")
+    kept.write_bytes(path.read_bytes())
+    return kept
 
 
 def _text(value: Any, margin: str) -> str:

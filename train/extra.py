@@ -179,6 +179,7 @@ class _Fields:
         self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
+        keras.utils.set_random_seed(self._seed)
         again = VIEWS // EPOCHS
         planes = tuple(self._lines.planes[i] for i in chosen) * again + self._made.planes
         values = tuple(self._lines.values[i] for i in chosen) * again + self._made.values
@@ -213,6 +214,7 @@ class _Digits:
         self._others, self._other_labels = mnist.train_images[some], mnist.train_labels[some]
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
+        keras.utils.set_random_seed(self._seed)
         network = keras.models.load_model(self._path, compile=False)
         rng = np.random.default_rng(self._seed)
         again = VIEWS // EPOCHS

@@ -37,7 +37,7 @@ CLEAN = 1  # strings of digits held back for each of those fields
 def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None], count: int = HELD) -> dict[str, Any]:
     """Measure and calibrate the field network in `folder` again, as `fit` does, and write that into the card: returned.
 
-    The digit network beside it is to be calibrated already; that one checks that `mnist` is what was trained on.
+    The digit network beside it is to be calibrated already; `recipe_of` checks that `mnist` is what was trained on.
     """
     entry: dict[str, Any] = json.loads((folder / card.NAME).read_text(encoding="utf-8"))
     seed = entry["fields"]["seed"]

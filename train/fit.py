@@ -286,12 +286,13 @@ def _write_history(path: Path, history: History) -> None:
 
 
 def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
-    """Take over what the card at `path` says of the field network that stays in its folder."""
+    """Take over what the card at `path` says of the field network in its folder, where that is of the same data."""
     if not path.is_file():
         return
     before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if before.get("format") == FORMAT and "field" in before["calibration"]:
+    fields = before.get("fields") if before.get("format") == FORMAT and "field" in before["calibration"] else None
+    if fields is not None and fields["data"] == entry["data"]:
         entry["files"] |= {name: file for name, file in before["files"].items() if name.startswith("fields.")}
-        entry["fields"], entry["calibration"]["field"] = before["fields"], before["calibration"]["field"]
+        entry["fields"], entry["calibration"]["field"] = fields, before["calibration"]["field"]
         if "extra" in before:  # the crops that it was tuned on
             entry["extra"] = before["extra"]

@@ -16,9 +16,9 @@ from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
 from train.fields import field
 from train.lines import Lines, pool
-from train.mnist import every_twelfth
-from train.recipes import RECIPES, TUNED, averaged_adamw, fast
-from train.shipped import draw, made_of
+from train.mnist import DataError, every_twelfth
+from train.recipes import averaged_adamw, fast
+from train.shipped import draw, made_of, recipe_of
 from watcher.decoding import candidates
 from watcher.errors import ModelError
 from watcher.line import HEIGHT, VERSION
@@ -40,19 +40,34 @@ SHOWN = 48  # fields in the picture of what was trained on
 CELL = 240, 60  # pixels, width and height of each
 
 
+def check_beside(out: Path, mnist: Mnist, only: str | None) -> None:
+    """Raise where a network that stays in `out` cannot stand beside the `only` one that is to be trained on `mnist`.
+
+    Fields are calibrated on digits that neither of the two was trained on: ModelError, DataError.
+    """
+    path = out / card.NAME
+    entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    anew = f"train both, or the digits first: fit --only digits --out {out}"
+    if only == "fields" and not entry:
+        raise ModelError(f"{out} holds no digit network yet; {anew}")
+    if only == "fields" and recipe_of(entry, out, mnist).held_back is not every_twelfth:
+        recipe = entry["recipe"]
+        raise ModelError(
+            f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "
+            f"{anew}"
+        )
+    if only == "digits" and entry.get("fields", {"data": mnist.sha256})["data"] != dict(mnist.sha256):
+        raise DataError(f"{out} holds a network for fields of other data; train both, or name another --out")
+
+
 def fit_fields(
     mnist: Mnist, out: Path, *, epochs: int, seed: int, say: Callable[[str], None], count: int = FIELDS_MADE
 ) -> dict[str, Any]:
-    """Train a field network beside the digit network in `out`, and write it into that one's card; return the card."""
+    """Train a field network beside the digit network in `out`, and write it into that one's card; return the card.
+
+    See `check_beside`.
+    """
     started = time.monotonic()
-    if not (out / card.NAME).is_file():
-        raise ModelError(f"{out} holds no digit network yet; train one with: fit --only digits --out {out}")
-    recipe = json.loads((out / card.NAME).read_text(encoding="utf-8"))["recipe"].removesuffix(TUNED)
-    if recipe not in RECIPES or RECIPES[recipe].held_back is not every_twelfth:
-        raise ModelError(
-            f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "
-            f"train one with: fit --only digits --out {out}"
-        )
     keras.utils.set_random_seed(seed)
     held = every_twelfth(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")

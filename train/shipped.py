@@ -95,9 +95,9 @@ def calibrate_shipped(folder: Path, mnist: Mnist, say: Callable[[str], None]) ->
 def recipe_of(entry: dict[str, Any], folder: Path, mnist: Mnist) -> Recipe:
     """The recipe of the model in `folder` with this card, tuned or not: it says what was held back of `mnist`.
 
-    Raises DataError where that is not what the model was trained on.
+    Raises DataError where that is not what its networks were trained on.
     """
-    if entry["data"] != dict(mnist.sha256):
+    if any(trained["data"] != dict(mnist.sha256) for trained in (entry, entry.get("fields", entry))):
         raise DataError(f"{folder} was trained on other data than this; its card says which.")
     recipe = RECIPES.get(entry["recipe"].removesuffix(TUNED))
     if recipe is None:

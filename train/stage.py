@@ -12,60 +12,71 @@ from typing import TYPE_CHECKING
 
 from train import card
 from watcher.claims import sync
+from watcher.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+AS_IT_WAS = 0, 0  # ns; the dates of what was copied into a stage: of a file with others, something was written
+
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A copy of the model folder `out` to work in, which takes its place in the end; what is interrupted leaves `out`.
+    """A copy of the model folder `out` to work in; what is new or changed in it takes its place there in the end.
 
-    It lies hidden in `out`, so that where nothing may be put there, OSError is raised now and not hours later. It is
-    locked while it is in use: one that is not was left by a training that was killed, and goes.
+    What is interrupted leaves `out` as it was. The copy lies hidden in `out`, so that where nothing may be put there,
+    OSError is raised now and not hours later. Raises ModelError where `out` is not ours `alone`.
     """
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(".stage-*"):
-        with suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), _locked(left):
-            shutil.rmtree(left)
     try:
-        with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name, _locked(Path(name)):
-            for path in out.iterdir():
-                if path.is_file():
-                    shutil.copyfile(path, Path(name) / path.name)
-            yield Path(name)
-            move_in(Path(name), out)
+        with alone(out):
+            for left in out.glob(".stage-*"):  # by a training that was killed
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=".stage-", dir=out) as name:
+                for path in out.iterdir():
+                    if path.is_file():
+                        copy = Path(name) / path.name
+                        shutil.copyfile(path, copy)
+                        os.utime(copy, ns=AS_IT_WAS)
+                yield Path(name)
+                move_in(Path(name), out)
     finally:
         if new:
             with suppress(OSError):  # unless it is empty
                 out.rmdir()
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else trains or calibrates what is in a folder meanwhile; raises ModelError where somebody does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(
+                f"{folder} is being trained or calibrated by another process; wait for that to end, or take a copy"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def move_in(stage: Path, out: Path) -> None:
-    """Replace what `out` holds file by file, the card last: nothing else that lies there is touched.
+    """Put what is new or changed in a stage into `out` file by file, the card last: nothing else there is touched.
 
     A mix, should the machine stop in between, is one that the watcher refuses for its hashes. The card comes only
     once all else is on the disk: it says that it is there.
     """
-    files = sorted(path for path in stage.iterdir() if path.name != card.NAME)
-    for path in files:
+    files = sorted(path for path in stage.iterdir() if path.stat().st_mtime_ns != AS_IT_WAS[1])
+    networks = [path for path in files if path.name != card.NAME]
+    for path in networks:
         sync(path)
-    for path in files:
+    for path in networks:
         os.replace(path, out / path.name)
     sync(out)
-    if (stage / card.NAME).exists():
+    if stage / card.NAME in files:
         sync(stage / card.NAME)
         os.replace(stage / card.NAME, out / card.NAME)
         sync(out)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; BlockingIOError where another one does."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

@@ -190,7 +190,7 @@ class Calibration:
         worse = [(trial.floor, f"on {trial.on}") for trial in trials if trial.floor > max_error]
         others = [(trial.beyond(start), trial.floor) for trial in trials if trial.writings]
         if beyond := max((shown for shown, floor in others if shown > max(max_error, floor)), default=0.0):
-            worse.append((beyond, "in the writing of other people"))
+            worse.append((beyond, "in other writing of the same people"))
         if not worse:
             return ""
         full = " and ".join(trial.on for trial in trials if trial.floor <= max_error)
