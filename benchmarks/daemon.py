@@ -40,24 +40,33 @@ class Watcher:
         config = root / "config.yaml"
         config.write_text(yaml.safe_dump({"model": str(ROOT / "model"), "settle": SETTLE, "workers": 2} | settings))
         self.command = [sys.executable, "-m", "watcher", "run", "--config", str(config)]
-        self.pid = 0
+        self.log = root / "log"
+        self.process: subprocess.Popen[bytes] | None = None
         self.seen: set[str] = set()
         self.rows = 0  # delivered
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Start it, wait until it is ready, stop it at the end."""
-        log = self.outside.with_name("log")
-        with log.open("w") as words, subprocess.Popen(self.command, cwd=ROOT, stderr=words) as process:
-            self.pid = process.pid
-            while "ready after" not in log.read_text():
-                if process.poll() is not None:
-                    raise RuntimeError(log.read_text())
+        with self.log.open("w") as words, subprocess.Popen(self.command, cwd=ROOT, stderr=words) as self.process:
+            while "ready after" not in self.log.read_text():
+                self.check()
                 time.sleep(0.005)
             try:
                 yield
             finally:
-                process.send_signal(signal.SIGTERM)
+                self.process.send_signal(signal.SIGTERM)
+
+    def check(self) -> None:
+        """Raise RuntimeError, with its log, where it has ended."""
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(self.log.read_text())
+
+    @property
+    def pid(self) -> int:
+        """Of the daemon itself."""
+        assert self.process is not None
+        return self.process.pid
 
     def drop(self, count: int, samples: Sequence[Path] = SAMPLES) -> None:
         """Move so many scans in, all at once."""
@@ -70,6 +79,7 @@ class Watcher:
         """Until so many rows are delivered."""
         deadline = time.monotonic() + PATIENCE
         while self.rows < rows:
+            self.check()
             for name in os.listdir(self.outbox):
                 if name not in self.seen and not name.startswith("."):
                     self.seen.add(name)

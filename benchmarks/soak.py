@@ -10,83 +10,70 @@ import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
+from benchmarks.daemon import NO_PICTURES, SAMPLES, watcher
 from watcher.status import states
 
-ROOT = Path(__file__).parent.parent
-SAMPLE = next(path for path in sorted((ROOT / "samples").iterdir()) if path.suffix == ".png" and path.stem[0].isdigit())
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.daemon import Watcher
+
+SAMPLE = next(path for path in SAMPLES if path.suffix == ".png" and path.stem[0].isdigit())
 WAITING = 2000  # crops kept in the inbox
-TICKS = os.sysconf("SC_CLK_TCK")
 # What may not grow from the first tenth to the last, and by which factor it may all the same: measuring is not exact.
 FLAT = {"memory MB": 1.1, "open files": 1.1, "processor ms a crop": 1.15}
 
 
 def soak(scans: int, flood: bool, stopped: bool, pictures: bool) -> tuple[list[dict[str, float]], list[bytes]]:
     """The figures of each tenth, printed as they come, and the crops that came out."""
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        for folder in ("inbox", "outbox"):
-            (root / folder).mkdir()
-        settings = {"model": str(ROOT / "model"), "settle": 0.5, "batch": {"size": 256, "wait": 0.2}}
-        if not pictures:
-            settings |= {"thumbnails": "none", "contact_sheet": False}
-        (root / "config.yaml").write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "watcher", "run", "--config", str(root / "config.yaml")]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-            while not states(root / "inbox"):
-                time.sleep(0.1)
-            processes = [process.pid, *children(process.pid)]
-            figures: list[dict[str, float]] = []
-            came: list[bytes] = []
-            dropped = told = most = 0
-            begin, used = time.monotonic(), processor(processes)
-            if stopped:
-                process.send_signal(signal.SIGSTOP)
-            while len(came) < scans or any(state.in_flight for state in states(root / "inbox")):
-                while dropped < scans and (flood or dropped - len(came) < WAITING):
-                    drop(root, dropped, count := min(WAITING // 4, scans - dropped))
-                    dropped += count
-                    if dropped == scans and flood:
-                        print(f"all {scans:,} are there after {time.monotonic() - begin:.1f} s", flush=True)
-                        process.send_signal(signal.SIGCONT)
-                came += collect(root / "outbox")
-                most = max([most, *(state.in_flight for state in states(root / "inbox"))])
-                now, share = time.monotonic(), len(came) - told
-                if share and len(came) >= scans * (len(figures) + 1) / 10:
-                    processes = [process.pid, *children(process.pid)]
-                    figures.append(
-                        {
-                            "crops": share,
-                            "ms a crop": (now - begin) * 1000 / share,
-                            "processor ms a crop": (processor(processes) - used) * 1000 / share,
-                            "memory MB": sum(map(memory, processes)),
-                            "open files": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in processes),
-                            "most in flight": most,
-                        }
-                    )
-                    begin, used, told = now, processor(processes), len(came)
-                    words = "  ".join(f"{key} {value:,.2f}" for key, value in figures[-1].items())
-                    print(f"{len(figures):>2}  {words}", flush=True)
-                time.sleep(0.02)
-            process.send_signal(signal.SIGTERM)
+    with watcher(batch={"size": 256, "wait": 0.2}, **({} if pictures else NO_PICTURES)) as daemon:
+        figures: list[dict[str, float]] = []
+        came: list[bytes] = []
+        dropped = told = most = 0
+        begin, used = time.monotonic(), daemon.cpu()
+        if stopped:
+            os.kill(daemon.pid, signal.SIGSTOP)
+        while len(came) < scans or any(state.in_flight for state in states(daemon.inbox)):
+            daemon.check()
+            while dropped < scans and (flood or dropped - len(came) < WAITING):
+                drop(daemon, dropped, count := min(WAITING // 4, scans - dropped))
+                dropped += count
+                if dropped == scans and flood:
+                    print(f"all {scans:,} are there after {time.monotonic() - begin:.1f} s", flush=True)
+                    os.kill(daemon.pid, signal.SIGCONT)
+            came += collect(daemon.outbox)
+            most = max([most, *(state.in_flight for state in states(daemon.inbox))])
+            now, share = time.monotonic(), len(came) - told
+            if share and len(came) >= scans * (len(figures) + 1) / 10:
+                figures.append(
+                    {
+                        "crops": share,
+                        "ms a crop": (now - begin) * 1000 / share,
+                        "processor ms a crop": (daemon.cpu() - used) * 1000 / share,
+                        "memory MB": daemon.memory(),
+                        "open files": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in daemon.processes()),
+                        "most in flight": most,
+                    }
+                )
+                begin, used, told = now, daemon.cpu(), len(came)
+                words = "  ".join(f"{key} {value:,.2f}" for key, value in figures[-1].items())
+                print(f"{len(figures):>2}  {words}", flush=True)
+            time.sleep(0.02)
         return figures, came
 
 
-def drop(root: Path, start: int, count: int) -> None:
+def drop(daemon: Watcher, start: int, count: int) -> None:
     """Move a folder of crops in."""
-    outside = root / "outside"
+    outside = daemon.outside / f"{start}"
     outside.mkdir()
     data = SAMPLE.read_bytes()
     for number in range(start, start + count):
         (outside / f"{number}.png").write_bytes(data)
-    outside.rename(root / "inbox" / f"{start}")
+    outside.rename(daemon.inbox / f"{start}")
 
 
 def collect(outbox: Path) -> list[bytes]:
@@ -96,23 +83,6 @@ def collect(outbox: Path) -> list[bytes]:
         found += [line.split(b",")[1] for line in (path / "results.csv").read_bytes().splitlines()[1:]]
         shutil.rmtree(path)
     return found
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def memory(pid: int) -> float:
-    """Megabytes of memory of a process, shared pages by their share (PSS)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
-
-
-def processor(pids: list[int]) -> float:
-    """Seconds of processor time that processes have used."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(user) + int(system) for _, *more in fields for user, system in [more[10:12]]) / TICKS
 
 
 def main() -> int:

@@ -275,9 +275,9 @@ def _fit_extra(arguments: argparse.Namespace, data: mnist.Mnist, checked: int) -
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
+    card, reader = read_card(settings.model), Reader(settings)
     crops = _fresh(arguments.folder, settings.model, read_labels(arguments.folder))
-    results = evaluate.read_crops(arguments.folder, crops, Reader(settings))
-    card = read_card(settings.model)
+    results = evaluate.read_crops(arguments.folder, crops, reader)
     summary = evaluate.report(results, settings.accept.max_error, card)
     if arguments.reference is not None:
         summary["reference"] = evaluate.reference_report(arguments.folder, crops, arguments.reference)
