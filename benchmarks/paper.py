@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from train.render import Field
+    from train.render import Ink
     from watcher.normalise import Page
     from watcher.plane import Box
 
     Case = tuple[Page, Box]
-    Digit = Callable[[], Field]
+    Digit = Callable[[], Ink]
 
 ROOT = Path(__file__).parent.parent
 
 
-def placed(ink: Field, rng: np.random.Generator, room: tuple[float, float] = (0.15, 0.6)) -> tuple[Field, Box]:
+def placed(ink: Ink, rng: np.random.Generator, room: tuple[float, float] = (0.15, 0.6)) -> tuple[Ink, Box]:
     """Writing on a scene of its own, with margins in shares of its longer side."""
     height, width = ink.shape
     left, top, right, bottom = np.round(max(ink.shape) * rng.uniform(*room, 4)).astype(int).tolist()
@@ -45,8 +45,8 @@ def placed(ink: Field, rng: np.random.Generator, room: tuple[float, float] = (0.
 
 
 def photographed(
-    scene: Field,
-    printed: Field | None,
+    scene: Ink,
+    printed: Ink | None,
     box: Box,
     rng: np.random.Generator,
     *,
@@ -75,7 +75,7 @@ def photographed(
     return crop, (round(left * fx), round(top * fy), max(1, round(wide * fx)), max(1, round(high * fy)))
 
 
-def ruled(shape: tuple[int, ...], lines: Sequence[tuple[float, float, float, float]], thick: int) -> Field:
+def ruled(shape: tuple[int, ...], lines: Sequence[tuple[float, float, float, float]], thick: int) -> Ink:
     """Straight lines from (x, y) to (x, y)."""
     cover = np.zeros(shape, np.float32)
     for x0, y0, x1, y1 in lines:
@@ -241,7 +241,7 @@ def main() -> None:
     print(f"{'mean':<36}{np.mean(shares):>8.1%}")
 
 
-def _digit(images: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator, truth: list[int]) -> Field:
+def _digit(images: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator, truth: list[int]) -> Ink:
     """Write any digit, and note which one it is: the first that is asked for is the one to read."""
     index = int(rng.integers(len(images)))
     truth.append(int(labels[index]))

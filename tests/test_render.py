@@ -34,7 +34,7 @@ def mnist_like(count: int) -> tuple[Images, Labels]:
     return images, labels
 
 
-def on_plain_paper(ink: render.Field) -> Ink | None:
+def on_plain_paper(ink: render.Ink) -> Ink | None:
     """What the normaliser finds of writing in black on white, with paper all round."""
     margin = render.TALL // 3
     canvas = cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT)

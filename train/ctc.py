@@ -162,7 +162,6 @@ def train(
     epochs: int,
     seed: int,
     say: Callable[[str], None],
-    check: Callable[[keras.Model], str] = lambda _: "",
 ) -> list[dict[str, float]]:
     """Train `network` in place; one row an epoch: epoch, loss, seconds."""
     plan = [
@@ -202,7 +201,7 @@ def train(
             recent = losses[-200:]
             say(
                 f"epoch {epoch + 1}/{epochs}  batch {len(losses)}/{len(plan)}  loss {np.mean(recent):.4f}  "
-                f"{time.monotonic() - began:.0f} s{check(network) if last else ''}"
+                f"{time.monotonic() - began:.0f} s"
             )
         if last:
             history.append(

@@ -12,7 +12,7 @@ from train.render import TALL, drawn, tight, written
 
 if TYPE_CHECKING:
     from train.mnist import Images, Labels
-    from train.render import Field
+    from train.render import Ink
 
 KINDS: Final = {
     "letter": 0.42,
@@ -26,14 +26,13 @@ KINDS: Final = {
 """What there is, and which share of the samples it makes."""
 
 
-def nothing(images: Images, labels: Labels, rng: np.random.Generator, kind: str | None = None) -> Field:
-    """Write something that is no digit, of a random kind unless one is named; digits in it are taken from `images`.
+def nothing(images: Images, labels: Labels, rng: np.random.Generator, kind: str) -> Ink:
+    """Write something of a kind that is no digit; digits in it are taken from `images`.
 
     What is made of digits may by chance look like one still: that is for a network to say.
     """
-    kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
 
-    def a_digit() -> Field:
+    def a_digit() -> Ink:
         index = int(rng.integers(len(images)))
         return written(images[index], int(labels[index]), rng)
 
@@ -56,7 +55,7 @@ def nothing(images: Images, labels: Labels, rng: np.random.Generator, kind: str 
     raise ValueError(f"{kind} is none of {', '.join(KINDS)}")
 
 
-def over(below: Field, above: Field, rng: np.random.Generator) -> Field:
+def over(below: Ink, above: Ink, rng: np.random.Generator) -> Ink:
     """One figure over another, their middles nearly on each other."""
     height, width = np.maximum(below.shape, above.shape) + TALL // 5
     both = np.zeros((height, width), np.float32)
@@ -67,7 +66,7 @@ def over(below: Field, above: Field, rng: np.random.Generator) -> Field:
     return tight(both)
 
 
-def beside(left: Field, right: Field, rng: np.random.Generator) -> Field:
+def beside(left: Ink, right: Ink, rng: np.random.Generator) -> Ink:
     """Two figures side by side, close enough to be taken for one."""
     gap = round(rng.uniform(-0.12, 0.04) * TALL)
     shift = int(rng.normal(0, 0.06) * TALL)
@@ -80,7 +79,7 @@ def beside(left: Field, right: Field, rng: np.random.Generator) -> Field:
     return tight(both)
 
 
-def half(ink: Field, rng: np.random.Generator) -> Field:
+def half(ink: Ink, rng: np.random.Generator) -> Ink:
     """About a half of a figure: left, right, upper or lower."""
     share = rng.uniform(0.35, 0.6)
     y, x = round(ink.shape[0] * share), round(ink.shape[1] * share)
@@ -88,7 +87,7 @@ def half(ink: Field, rng: np.random.Generator) -> Field:
     return tight(halves[rng.integers(4)])
 
 
-def remnant(rng: np.random.Generator) -> Field:
+def remnant(rng: np.random.Generator) -> Ink:
     """Print and dirt that a normaliser may leave: a corner, a junction, a bar, a blot."""
     side = TALL
     ink = np.zeros((side, side), np.float32)

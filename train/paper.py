@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from train.render import Ink
     from watcher.normalise import Page
-
-Ink = NDArray[np.float32]
-"""How much of the paper ink hides, 0 to 1, one value a pixel."""
 
 BODY = 38  # pixels: a digit's height in the scene
 GROUNDS: Final = {"plain": 0.5, "guilloche": 0.36, "letters": 0.08, "stamp": 0.06}

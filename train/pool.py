@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from train.mnist import Images, Labels
-    from train.render import Field
+    from train.render import Ink
 
 SOURCES = (
     "train/hands.py",
@@ -127,7 +127,7 @@ def render_slice(task: Task) -> Samples:
     return Samples(shown, np.array(classes, np.uint8), np.array(doubtful, np.bool_))
 
 
-def taken_back(ink: Field, neighbour: Field, rng: np.random.Generator, *, anything: bool = False) -> Images | None:
+def taken_back(ink: Ink, neighbour: Ink, rng: np.random.Generator, *, anything: bool = False) -> Images | None:
     """Put writing on paper and take it back through the normaliser: (28, 28).
 
     None where it finds nothing or, unless `anything` will do, something else.

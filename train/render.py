@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 """A picture as MNIST has it, (28, 28), 0 paper to 255 ink."""
-Field = NDArray[np.float32]
+Ink = NDArray[np.float32]
 """One value a pixel; of ink: how much of the paper it hides, 0 to 1."""
 
 TALL = 80  # pixels: the height of a figure in the scene, before its hand's aspect and slant
@@ -37,7 +37,7 @@ PRINTS = {"nothing": 0.42, "box": 0.28, "ruled": 0.12, "squared": 0.06, "margin"
 SMALLEST, LARGEST = 22, 260  # pixels: the square root of a crop's area
 
 
-def written(image: Image, label: int, rng: np.random.Generator) -> Field:
+def written(image: Image, label: int, rng: np.random.Generator) -> Ink:
     """Write a digit of MNIST with another hand and pen, now and then with what other countries add to it."""
     large = cv2.resize(image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
     ink = (cv2.GaussianBlur(large, (0, 0), 1.3) > 105).astype(np.uint8)
@@ -48,7 +48,7 @@ def written(image: Image, label: int, rng: np.random.Generator) -> Field:
     return _redrawn(bent > 127, rng)
 
 
-def drawn(strokes: Sequence[Stroke], rng: np.random.Generator) -> Field:
+def drawn(strokes: Sequence[Stroke], rng: np.random.Generator) -> Ink:
     """Write strokes, in heights of the figure, with a hand's slant and a pen's width."""
     matrix = _hand(rng) * TALL
     points = [stroke @ matrix.T for stroke in strokes]
@@ -66,7 +66,7 @@ def drawn(strokes: Sequence[Stroke], rng: np.random.Generator) -> Field:
     return tight(np.clip(half * pressure - apart + 0.5, 0, 1).astype(np.float32))
 
 
-def page(ink: Field, neighbours: Sequence[Field], rng: np.random.Generator) -> tuple[Page, Box]:
+def page(ink: Ink, neighbours: Sequence[Ink], rng: np.random.Generator) -> tuple[Page, Box]:
     """Take writing as a crop on some paper, with light, lens, sensor and encoding; and the box it stands in."""
     scene, box = _placed(ink, rng)
     blank = scene.shape
@@ -116,7 +116,7 @@ def _half_width(rng: np.random.Generator) -> float:
     return float(TALL * np.exp(rng.uniform(np.log(FINEST), np.log(BROADEST))))
 
 
-def _bent(plane: Field, scale: float, rng: np.random.Generator) -> Field:
+def _bent(plane: Ink, scale: float, rng: np.random.Generator) -> Ink:
     """The plane as another hand would have written it: sheared, stretched, turned and bent, about its centre."""
     inverse = np.linalg.inv(_hand(rng) * scale)
     side = np.array(plane.shape[::-1])
@@ -132,7 +132,7 @@ def _bent(plane: Field, scale: float, rng: np.random.Generator) -> Field:
     return np.asarray(cv2.remap(plane, *source, cv2.INTER_LINEAR), np.float32)
 
 
-def _redrawn(ink: NDArray[np.bool_], rng: np.random.Generator) -> Field:
+def _redrawn(ink: NDArray[np.bool_], rng: np.random.Generator) -> Ink:
     """Ink whose strokes are as broad as another pen's, by the distance to their edges."""
     inside = cv2.distanceTransform(ink.astype(np.uint8), cv2.DIST_L2, 5)
     now = 2 * float(inside[ink].mean()) if ink.any() else 1.0
@@ -153,7 +153,7 @@ def _redrawn(ink: NDArray[np.bool_], rng: np.random.Generator) -> Field:
     return tight(np.clip(edge + change + 0.5, 0, 1).astype(np.float32))
 
 
-def tight(ink: Field) -> Field:
+def tight(ink: Ink) -> Ink:
     """Cut ink to its own box."""
     x, y, w, h = cv2.boundingRect((ink > 0.3).astype(np.uint8))
     return ink[y : y + h, x : x + w] if w and h else ink[:1, :1]
@@ -191,7 +191,7 @@ def _add(ink: Image, label: int, rng: np.random.Generator) -> None:
         line((x - over, y + h + over), (x + w + over, y - over))
 
 
-def _placed(ink: Field, rng: np.random.Generator) -> tuple[Field, Box]:
+def _placed(ink: Ink, rng: np.random.Generator) -> tuple[Ink, Box]:
     """Writing on a crop of paper: small or filling it, now and then cut a little by an edge."""
     height, width = ink.shape
     side = max(height, width, TALL // 2)
@@ -207,7 +207,7 @@ def _placed(ink: Field, rng: np.random.Generator) -> tuple[Field, Box]:
     return scene, (x, y, part.shape[1], part.shape[0])
 
 
-def _peek_in(scene: Field, other: Field, box: Box, rng: np.random.Generator) -> None:
+def _peek_in(scene: Ink, other: Ink, box: Box, rng: np.random.Generator) -> None:
     """Let the end of a neighbour stand in from the left or the right, apart from the writing, or a full stop."""
     x, y, w, h = box
     height, width = scene.shape
@@ -229,7 +229,7 @@ def _peek_in(scene: Field, other: Field, box: Box, rng: np.random.Generator) -> 
     np.maximum(target, part, out=target)
 
 
-def _sprinkle(scene: Field, rng: np.random.Generator) -> None:
+def _sprinkle(scene: Ink, rng: np.random.Generator) -> None:
     """Dirt: a few specks anywhere."""
     height, width = scene.shape
     for _ in range(rng.integers(1, 5)):
@@ -237,7 +237,7 @@ def _sprinkle(scene: Field, rng: np.random.Generator) -> None:
         cv2.circle(scene, at, int(rng.integers(0, 3)), float(rng.uniform(0.3, 1)), -1)
 
 
-def _printed(shape: tuple[int, ...], box: Box, rng: np.random.Generator) -> Field:
+def _printed(shape: tuple[int, ...], box: Box, rng: np.random.Generator) -> Ink:
     """What stood on the paper before: a whole or a partial box around the writing, ruled or squared lines."""
     height, width = shape
     cover = np.zeros((height, width), np.float32)
@@ -288,7 +288,7 @@ def _printed(shape: tuple[int, ...], box: Box, rng: np.random.Generator) -> Fiel
     return cover
 
 
-def _light(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
+def _light(shape: tuple[int, ...], rng: np.random.Generator) -> Ink:
     """How much of the light arrives where: a fall-off, a vignette, a shadow's edge."""
     height, width = shape
     if rng.random() < 0.4:
@@ -305,7 +305,7 @@ def _light(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
     return np.asarray(np.clip(light, 0.2, 1.2), np.float32)
 
 
-def _taken(scene: Field, contrast: float, factor: float, rng: np.random.Generator) -> Page:
+def _taken(scene: Ink, contrast: float, factor: float, rng: np.random.Generator) -> Page:
     """The scene at the camera's resolution, with its blur, noise and encoding; a few in colour, or black and white."""
     if rng.random() < 0.5:
         scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.4, 2.2)), np.float32)
@@ -328,7 +328,7 @@ def _taken(scene: Field, contrast: float, factor: float, rng: np.random.Generato
     return taken
 
 
-def _texture(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> Field:
+def _texture(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> Ink:
     """Random unevenness of unit size whose grains are about `spread` pixels."""
     step = max(1.0, spread)
     coarse = max(2, round(shape[1] / step)), max(2, round(shape[0] / step))

@@ -11,7 +11,7 @@ from train.paper import BODY, Print, write_text
 from train.writer import sign
 
 if TYPE_CHECKING:
-    from train.paper import Ink
+    from train.render import Ink
     from train.writer import Writer
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from train.hands import Stroke
     from train.mnist import Images, Labels
-    from train.paper import Ink
+    from train.render import Ink
 
 OWN = 0.3  # share of digits drawn as strokes of our own, in a hand that does so
 
