@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -111,6 +113,16 @@ def test_the_worst_is_the_exit_code(settings: Settings, capsys: pytest.CaptureFi
     unfit = [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("NOT FIT")]
     assert unfit == ["model:", "metrics:"]
     assert check_all(several.model_copy(update={"model": settings.model}), "config.yaml") == 1
+
+
+def test_a_field_network_that_cannot_be_run(settings: Settings, tmp_path: Path) -> None:
+    """What `run` refuses to start with is not fit: both networks are tried."""
+    model = Path(shutil.copytree(ROOT / "model", tmp_path / "model"))
+    (model / "fields.tflite").write_bytes(b"no network")
+    entry = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    entry["files"]["fields.tflite"] = {"sha256": hashlib.sha256(b"no network").hexdigest(), "bytes": 10}
+    (model / "card.json").write_text(json.dumps(entry), encoding="utf-8")
+    assert check_all(settings.model_copy(update={"model": model}), "config.yaml") == 78
 
 
 @as_root

@@ -78,6 +78,17 @@ def test_a_service_manager_that_does_not_listen(folder: Folder) -> None:
     folder.check()
 
 
+def test_half_a_contact_sheet_is_not_delivered(folder: Folder) -> None:
+    """Where the worker that draws it is killed, the delivery comes without it, and the log says so."""
+    folder.drop("a.png", crop())
+    process = folder.start(fault="sheet")
+    folder.wait()
+    (delivery,) = folder.deliveries()
+    assert not (delivery / "contact-sheet.png").exists()
+    assert f"contact sheet of {delivery.name}: the worker ended with SIGKILL" in folder.log(process)
+    folder.check()
+
+
 def test_a_worker_that_dies(folder: Folder) -> None:
     """A worker that is killed is replaced, and its scans are read all the same."""
     for index in range(60):

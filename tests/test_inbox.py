@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -16,7 +18,7 @@ from watcher import claims as claims_module
 from watcher.claims import WORK, Claims
 from watcher.config import Settings
 from watcher.errors import Stopped
-from watcher.file import BAD, DAMAGED, INCOMPLETE, WRITTEN, ready
+from watcher.file import BAD, CHANGED, DAMAGED, INCOMPLETE, WRITTEN, ready
 from watcher.folder import LEVELS, scan
 from watcher.inbox import LONGEST, NO_WAY_BACK, Inbox
 from watcher.mounts import kind_of
@@ -142,6 +144,33 @@ def test_replaced_in_the_last_moment(settings: Settings, inbox: Inbox, monkeypat
     (job,) = batch.jobs()
     with open(job.path, "rb") as file:
         assert file.read() == last
+
+
+def test_replaced_in_the_last_moment_where_nothing_goes_back(
+    settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS, say, which knows no way back: what has not settled is not read with the others, but set aside first."""
+    for name in ("a.png", "b.png"):
+        (settings.inbox / name).write_bytes(crop(1))
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if os.path.basename(source) == "a.png" and WORK in str(target) and not inbox.held:
+            os.truncate(source, 50)
+        real(source, target)
+
+    def renameat2(*_: object) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr("watcher.file.renameat2", renameat2)
+    batches = inbox.batches(lambda _: None, lambda _: None)
+    first = next(batches)
+    assert [job.name for job in first.jobs()] == ["b.png"]
+    assert inbox.held == {"a.png": CHANGED + NO_WAY_BACK}
+    first.decide().drop()
+    assert [job.name for job in next(batches).jobs()] == ["a.png"]
 
 
 def test_a_writer_that_comes_in_the_last_moment(
@@ -373,6 +402,31 @@ def test_what_a_nas_puts_into_a_claim(inbox: Inbox, monkeypatch: pytest.MonkeyPa
     assert taken(inbox) == scans
     assert "@eaDir" not in synced  # it may be closed to us
     assert [path.name for path in inbox.claims.work.iterdir()] == [f"{inbox.claims.id}.lock"]
+
+
+def test_an_empty_claim_that_cannot_be_deleted(
+    settings: Settings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a NAS's folder in it that is not ours, say: it is named once, holds up nobody, and goes once it can."""
+    empty = inbox.claims.new()
+    (empty.open / "@eaDir").mkdir()
+    (settings.inbox / "a.png").write_bytes(crop())
+    real = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        if path == empty.open:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "x")
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert taken(inbox) == ["a.png"]
+    assert taken(inbox) == []
+    assert [text for record in caplog.records if "deleted" in (text := record.getMessage())] == [
+        f"{empty.open}: cannot be deleted: x: Permission denied; no scan is in it; it is tried again"
+    ]
+    monkeypatch.setattr(shutil, "rmtree", real)
+    assert taken(inbox) == []
+    assert not empty.open.exists()
 
 
 def test_a_batch_on_its_way_is_not_handed_out_again(settings: Settings, inbox: Inbox) -> None:

@@ -21,7 +21,7 @@ from watcher.errors import ConfigError, Stopped
 from watcher.mounts import mount_of
 from watcher.outbox import CHUNK, STAGING, Outbox, check_folders, summary
 from watcher.pipeline import read_whole
-from watcher.results import Reading, Row, failed
+from watcher.results import THUMBNAILS, Reading, Row, failed
 from watcher.retention import Retention
 
 if TYPE_CHECKING:
@@ -93,6 +93,18 @@ def test_a_delivery_holds_what_it_should(case: Case, originals: str, kept: list[
     assert [row["file"] for row in read_csv((delivery / "results.csv").read_bytes())] == ["b.png", "sub/a.png"]
     assert case.left() == []
     assert stages(settings.outbox) == []
+
+
+def test_pictures_that_no_row_names_are_not_delivered(case: Case) -> None:
+    """Those of a scan's first pages, which were drawn before a later one made it fail as a whole."""
+    outbox = Outbox(case.settings)
+    pictures = outbox.stage(case.batch) / THUMBNAILS
+    (pictures / "sub").mkdir(parents=True)
+    for name in ("sub/a.png", "sub/b-p1.png", "c-p1.png"):
+        (pictures / name).write_bytes(b"picture")
+    failed_one, read = case.rows()
+    outbox.deliver(case.batch, [failed_one, replace(read, thumbnail="sub/a.png")], "model")
+    assert files(case.settings.outbox / case.batch.id / THUMBNAILS) == ["sub/a.png"]
 
 
 def test_a_batch_in_a_few_words(case: Case) -> None:

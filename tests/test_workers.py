@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -77,6 +78,23 @@ def test_a_scan_whose_bytes_take_too_long(tmp_path: Path) -> None:
     work = Work([job], ("batch", tmp_path / "contact-sheet.png"))
     work.add([row], 1)
     assert work.drawing().tiles == []
+
+
+def test_a_scan_that_memory_does_not_hold(tmp_path: Path) -> None:
+    """It fails as too large, with the hash of bytes that no worker held at once; the others are read."""
+    large = tmp_path / "large.png"
+    large.write_bytes(crop())
+    os.truncate(large, 400_000_000)
+    (tmp_path / "fine.png").write_bytes(crop(7))
+    jobs = [Job(str(path), path.name) for path in (large, tmp_path / "fine.png")]
+    limits = Limits(bytes=500_000_000, memory=600_000_000)
+    with Workers(Settings(model=ROOT / "model", workers=1, limits=limits)) as workers:
+        failed, fine = workers.read(jobs, None)
+    assert (failed.reading.status, failed.reading.reason) == ("failed", "too_large")
+    assert failed.detail == "needs more than limits.memory"
+    with large.open("rb") as file:
+        assert failed.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
+    assert fine.reading.status != "failed"
 
 
 def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

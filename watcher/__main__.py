@@ -60,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
         arguments.config = path
         code = int(arguments.command(config.load(path), arguments))
-        with naming(OUTPUT):
-            sys.stdout.flush()
+        if sys.stdout is not None:  # closed to us
+            with naming(OUTPUT):
+                sys.stdout.flush()
         return code
     except DigitdropError as error:
         for line in str(error).splitlines():

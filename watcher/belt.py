@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from watcher.claims import sync
 from watcher.outbox import summary
 from watcher.results import THUMBNAILS
 
@@ -87,6 +88,7 @@ class Belt:
         """Publish a batch that was decided before something hindered it; raises as `Outbox.finish`."""
         was_told = batch.id in self.outbox.undropped
         rows = [] if batch.id in self._untold else self.outbox.rows(batch)  # decided by a watcher that has ended
+        sync(batch.work)  # whoever decided it may have ended before that was durable
         self.outbox.finish(batch)
         if was_told:
             return

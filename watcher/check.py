@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from watcher.claims import WORK, claimed_at
 from watcher.config import worker_count
-from watcher.errors import ConfigError, DigitdropError
+from watcher.errors import ConfigError, DigitdropError, told
 from watcher.fields import TRIES
 from watcher.folder import IGNORED, LEVELS
 from watcher.mounts import mount_of
@@ -60,7 +60,7 @@ def check_all(settings: Settings, source: str) -> int:
         except DigitdropError as error:
             verdict, words, worst = "NOT FIT", str(error), max(worst, error.exit_code)
         except OSError as error:
-            verdict, words, worst = "NOT FIT", f"{error.filename}: {error.strerror}", max(worst, 1)
+            verdict, words, worst = "NOT FIT", told(error), max(worst, 1)
         print(f"{verdict:<8}{name + ':':<11}{words}".replace("\n", f"\n{'':19}"))
     return worst
 
@@ -79,7 +79,7 @@ def _folders(settings: Settings) -> str:
     try:
         check_folders(settings)
     except ConfigError as error:
-        folder = next((f for f in (settings.inbox, settings.outbox) if str(f) in str(error)), settings.inbox)
+        folder = settings.outbox if str(error).startswith("outbox:") else settings.inbox
         if not folder.is_dir():
             raise
         raise ConfigError(f"{error}; {_mode(folder)}, and this is {_user_name(os.geteuid())}") from error
@@ -150,10 +150,11 @@ def _libraries(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from watcher.model import load  # noqa: PLC0415 - brings OpenCV and LiteRT, which the rest does without
+    from watcher.model import load, load_fields  # noqa: PLC0415 - brings OpenCV and LiteRT, not needed by the rest
 
     with _quiet():
         card, _ = load(settings.model)
+        load_fields(card)
     max_error = settings.accept.max_error
     starts = {kind: card.calibration(kind).threshold(max_error) for kind in card.kinds}
     kept = [f"{kind}s from a confidence of {start:.4f} on" for kind, start in starts.items() if start <= 1]

@@ -10,12 +10,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from watcher.errors import Stopped
+from watcher.errors import Stopped, told
 from watcher.file import CHANGED, DAMAGED, INCOMPLETE, TOO_LONG, UNTAKABLE, WRITTEN, move, put_back, ready, unfit
 from watcher.folder import scan
 from watcher.mounts import Place
 from watcher.results import escape
 from watcher.settle import Settling, Signature
+from watcher.tasks import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from watcher.claims import Batch, Claims
     from watcher.config import Settings
-    from watcher.tasks import Job
     from watcher.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Inbox:
         self.other = 0  # files whose names are not a scan's: left alone
         self.backlog = 0  # settled files that wait to be claimed
         self._stuck: dict[str, list[str]] = {}  # batch that cannot be read yet, nor put back → its scans
+        self._undeletable: set[str] = set()  # emptied claims that cannot be deleted, as was said
         self._damaged: dict[str, float] = {}  # file that the disk does not give → until when it is left alone
         self.claimed: dict[str, int] = {}  # batch that was handed out and is not delivered → its scans
         self.arrived: dict[str, list[float]] = {}  # batch → when each of its scans last changed, monotonic seconds
@@ -191,10 +192,21 @@ class Inbox:
             self.claimed.pop(batch.id, None)
             forget(batch.id)  # before the claim goes: it tells that nothing was decided
             if not batch.jobs():
-                shutil.rmtree(batch.open)
+                self._discard(batch)
             return
         self.claimed[batch.id] = len(jobs)
         yield batch
+
+    def _discard(self, batch: Batch) -> None:
+        """Delete a claim without scans; one that cannot be deleted, for what a NAS put into it, say, hinders nobody."""
+        try:
+            shutil.rmtree(batch.open)
+        except OSError as error:
+            self._stuck[batch.id] = []
+            if batch.id not in self._undeletable:
+                words = "no scan is in it; it is tried again"
+                log.warning("%s: cannot be deleted: %s; %s", batch.open, told(error), words)
+            self._undeletable.add(batch.id)
 
     def _set_aside(self, stuck: list[Job], claim: Batch) -> None:
         """Keep what can be neither read nor put back in a claim where it is in nobody's way, to be tried again."""
@@ -230,6 +242,7 @@ class Inbox:
         """Move files into a claim of our own; None where none of them is ready."""
         batch: Batch | None = None
         arrived: list[float] = []
+        replaced: list[Job] = []
         made: set[Path] = set()
         for name, quiet in settled:
             self.beat()
@@ -257,13 +270,18 @@ class Inbox:
                 self._hold(name, why)
                 continue
             if Signature.of(os.lstat(target)) != self.settling.signature(name):
-                put_back(target, self.root / name)  # replaced in the last moment: has to settle as what it is now
+                # Replaced in the last moment: it has to settle as what it is now.
+                if not put_back(target, self.root / name):
+                    replaced.append(Job(str(target), name))
+                    self._hold(name, CHANGED + NO_WAY_BACK, self.claims.work)
             else:
                 arrived.append(self.settling.since(name))
                 self.held.pop(name, None)
                 self.settling.forget(name)
         if batch is not None:
             self.arrived[batch.id] = arrived
+        if replaced:
+            self._set_aside(replaced, self.claims.new())
         return batch
 
     def _hindrance(self, name: str) -> str:

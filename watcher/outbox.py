@@ -17,7 +17,7 @@ from watcher.claims import WORK, Batch, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming, told
 from watcher.file import BAD
 from watcher.mounts import Place
-from watcher.results import Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
+from watcher.results import THUMBNAILS, Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +82,7 @@ class Outbox:
                 self._put(f"{batch.open}/{name}", f"{stage}/{folder}", name)
                 self.beat()
             _check_unchanged(rows, batch)
+            _clear_pictures(stage / THUMBNAILS, {row.thumbnail for row in rows})
             delivery = Delivery(batch.id, model, batch.received_at, self.settings.model_dump(mode="json"))
             (stage / "results.csv").write_bytes(to_csv(rows, delivery))
             (stage / "results.json").write_bytes(to_json(rows, delivery))
@@ -285,10 +286,10 @@ def _takes(folder: str, name: str) -> bool:
 def summary(rows: Sequence[Row]) -> str:
     """A batch in a few words."""
     counts = Counter(row.reading.status for row in rows)
-    told = [f"{counts[status]} {status}" for status in ("accepted", "review", "blank", "failed") if counts[status]]
+    words = [f"{counts[status]} {status}" for status in ("accepted", "review", "blank", "failed") if counts[status]]
     scans = len({row.name for row in rows})
     pages = f", {len(rows)} pages" if len(rows) > scans else ""
-    return f"{scans} scan{'s' if scans > 1 else ''}{pages}: {', '.join(told)}"
+    return f"{scans} scan{'s' if scans > 1 else ''}{pages}: {', '.join(words)}"
 
 
 def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
@@ -298,6 +299,15 @@ def sync_tree(root: Path, beat: Callable[[], None] = lambda: None) -> None:
             sync(os.path.join(folder, name))
             beat()
         sync(folder)
+
+
+def _clear_pictures(folder: Path, named: set[str]) -> None:
+    """Take away what no row names: pictures of a scan's first pages, where a later one made it fail as a whole."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.relpath(path, folder) not in named:
+                os.unlink(path)
 
 
 def _check_unchanged(rows: Sequence[Row], batch: Batch) -> None:

@@ -28,7 +28,7 @@ from watcher.looks import look
 from watcher.normalise import normalise
 from watcher.reading import WIDE, audited, is_alone, of_none, of_two, read_digit, read_field
 from watcher.results import Reading, Row, blank, escape, failed, now, thumbnail_name
-from watcher.tasks import Fault, Job
+from watcher.tasks import SEVERAL, Fault, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,8 +127,8 @@ class Reader:
     ) -> list[Row]:
         """Read scans and draw their thumbnails under `pictures`; one row a page, in the order of `jobs`.
 
-        `at` is told the index of the job in hand, or -1 where a step serves several. An OSError is the environment's
-        fault, not a scan's, and is raised.
+        `at` is told the index of the job in hand, or SEVERAL where a step serves more than one. An OSError is the
+        environment's fault, not a scan's, and is raised.
         """
         rows: list[Row] = []
         waiting: list[Sheet] = []
@@ -141,15 +141,13 @@ class Reader:
                 if pixels > self.settings.limits.pixels:  # large pages are not hoarded
                     rows += self._finish(waiting, pictures)
                     waiting, pixels = [], 0
-        at(-1)
+        at(SEVERAL)
         return rows + self._finish(waiting, pictures)
 
     def _open(self, job: Job) -> Iterator[Sheet]:
         start = time.perf_counter()
-        data, sha256, stamp = read_whole(job.path, self.settings.limits.bytes)
-        pages: Iterable[Page | Fault] = (
-            [job.fault] if job.fault else [data] if isinstance(data, Fault) else decode(data, self.settings.limits)
-        )
+        data, sha256, stamp = read_whole(job.path, self.settings.limits.bytes, job.fault)
+        pages: Iterable[Page | Fault] = [data] if isinstance(data, Fault) else decode(data, self.settings.limits)
         for number, page in enumerate(pages, start=1):
             sheet = Sheet(job, number, sha256, stamp)
             sheet.milliseconds["decode"] = (time.perf_counter() - start) * 1000
@@ -253,25 +251,27 @@ class Reader:
         )
 
 
-def read_whole(path: str, limit: int) -> tuple[bytes | Fault, str, tuple[int, int]]:
-    """The bytes of a file that nobody writes to, or why they are too many; their SHA-256; their size and date (ns).
+def read_whole(path: str, limit: int, fault: Fault | None = None) -> tuple[bytes | Fault, str, tuple[int, int]]:
+    """The bytes of a file that nobody writes to, or why they are not read; their SHA-256; their size and date (ns).
 
-    What is too much is not read, and so has no SHA-256: of a film that lies there by mistake that takes minutes.
+    What is too much is not read, and so has no SHA-256: of a film that lies there by mistake that takes minutes. Where
+    a `fault` is known, the bytes are hashed and never held: they may have been what was too much.
     Raises OSError; EAGAIN where the file changed meanwhile, as a rename does not stop a writer that has it open.
     """
     with naming(path), open(path, "rb") as file:
         before = os.fstat(file.fileno())
         if before.st_size > limit:
-            fault = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")
-            return fault, "", (before.st_size, before.st_mtime_ns)
-        data = file.read()
+            large = Fault("too_large", f"{before.st_size} bytes, limits.bytes is {limit}")
+            return fault or large, "", (before.st_size, before.st_mtime_ns)
+        data = fault or file.read()
+        sha256 = hashlib.file_digest(file, "sha256") if isinstance(data, Fault) else hashlib.sha256(data)
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (
             after.st_size,
             after.st_mtime_ns,
         ) or file.tell() != after.st_size:
             raise BlockingIOError(errno.EAGAIN, "is still being written", path)
-    return data, hashlib.sha256(data).hexdigest(), (after.st_size, after.st_mtime_ns)
+    return data, sha256.hexdigest(), (after.st_size, after.st_mtime_ns)
 
 
 def write(folder: Path, name: str, data: bytes) -> None:

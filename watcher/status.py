@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from watcher.claims import WORK
+from watcher.folder import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,8 @@ def states(inbox: Path) -> list[State]:
     found = []
     for name in names:
         if name.endswith(".json") and _alive((work / name).with_suffix(".lock")):
-            with suppress(ValueError):  # a power cut may have left it empty: the next report comes soon
+            # A power cut may have left it empty: the next report comes soon. Or its watcher ends just now.
+            with suppress(ValueError, FileNotFoundError):
                 said: dict[str, Any] = json.loads((work / name).read_text(encoding="utf-8"))
                 found.append(State(**{key: value for key, value in said.items() if key in known}))
     return found
@@ -70,7 +72,8 @@ def states(inbox: Path) -> list[State]:
 def left_behind(inbox: Path) -> str:
     """What is claimed of an inbox on which no watcher runs, in words; empty where that is nothing."""
     claims = [path for ending in (".open", ".done*") for path in (inbox / WORK).glob(f"*{ending}")]
-    scans = sum(len(names) for claim in claims for _, _, names in os.walk(claim))
+    names = [name for claim in claims for _, _, names in os.walk(claim) for name in names]
+    scans = sum(not name.startswith(IGNORED) for name in names)
     return f"; it ended with {_count(scans, 'scan')} in flight, which the next one sees to first" if claims else ""
 
 

@@ -80,8 +80,7 @@ def main(channel: int, note: int, parent: int) -> None:
         except OSError as error:
             answer = error
         except Exception as error:
-            traceback.print_exc()
-            answer = Broken(max(index, SEVERAL), Fault(_reason(error), f"{type(error).__name__}: {error}"))
+            answer = Broken(max(index, SEVERAL), _fault(error))
         index = IDLE
         at(SEVERAL, seconds=0)  # until it is sent: a slice whose rows end the worker must not come again as it is
         _send(connection, answer)
@@ -113,9 +112,12 @@ def _do(task: object, reader: Reader, at: Callable[[int], None]) -> list[Row] | 
     return None
 
 
-def _reason(error: Exception) -> str:
-    starved = isinstance(error, MemoryError) or "insufficient memory" in str(error).lower()  # OpenCV's own words
-    return "too_large" if starved else "crashed_decoder"
+def _fault(error: Exception) -> Fault:
+    """What a scan did to its decoder; of what nobody foresaw the traceback goes to the log."""
+    if isinstance(error, MemoryError) or "insufficient memory" in str(error).lower():  # OpenCV's own words
+        return Fault("too_large", "needs more than limits.memory")
+    traceback.print_exception(error)
+    return Fault("crashed_decoder", f"{type(error).__name__}: {error}")
 
 
 def _die_with(parent: int) -> None:

@@ -247,9 +247,12 @@ class Workers:
                 self._take(work, task, [_unhashed(job)], done)
             case Slice(), _:
                 self._tasks.extendleft((work, Slice(part, task.pictures)) for part in _split(task.jobs, answer))
+            case Drawing(), Broken(index=index) if index == IDLE:  # it was killed before it began
+                self._tasks.appendleft((work, task))
             case Drawing(), _:
                 if answer is not None:  # the rows are what counts: they are delivered without it
                     log.error("contact sheet of %s: %s", task.title, answer.fault.detail)
+                    task.path.unlink(missing_ok=True)  # nor half of it
                 work.sheet = None
 
     def _hand_out(self) -> None:
@@ -376,7 +379,7 @@ def _unhashed(job: Job) -> Row:
 def _split(jobs: Sequence[Job], broken: Broken) -> list[Sequence[Job]]:
     """What to try after a slice broke: smaller ones, until the scan that breaks them stands alone, then that once more.
 
-    A scan is blamed for the second worker that it breaks: one may as well have been killed by somebody else.
+    A scan is blamed the second time: a worker may as well have been killed by somebody else.
     """
     if broken.index == IDLE:  # it was killed before it began
         return [jobs]

@@ -6,6 +6,7 @@ FAULT="kill before sync .staging/" at the first fsync, or syncfs, of what has th
 FAULT="refuse :" has the outbox refuse names that hold a colon, as VFAT and NTFS do;
 FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT; "decoder patient" does so
 where only processor time counts;
+FAULT="sheet" kills a worker halfway through the file of a contact sheet;
 FAULT="sector" has the disk not give the middle of a file called sector.png;
 FAULT="slow" makes a look at each folder of the inbox take a fifth of a second, as on a busy file server;
 FAULT="events" ends the threads that bring file events, on SIGUSR1.
@@ -62,6 +63,21 @@ if words[:1] == ["kill"] and is_watcher:
         vars(os)["fsync"] = fatal(os.fsync, path_of)
     else:
         vars(os)[operation] = fatal(getattr(os, operation))
+
+if words[:1] == ["sheet"] and is_worker:
+    import pathlib
+
+    real_write = pathlib.Path.write_bytes
+
+    def write_half(path: pathlib.Path, data: bytes) -> int:
+        """Write a file, of a contact sheet no more than half."""
+        if path.name != "contact-sheet.png":
+            return real_write(path, data)
+        real_write(path, data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    vars(pathlib)["Path"].write_bytes = write_half
 
 if words[:1] == ["refuse"] and (is_watcher or is_worker):
 
