@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from watcher.folder import scan
-from watcher.results import unescape
+from watcher.names import unescape
 from watcher.status import states
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from watcher.file import BAD, CHANGED, DAMAGED, INCOMPLETE, WRITTEN, ready
 from watcher.folder import LEVELS, scan
 from watcher.inbox import LONGEST, NO_WAY_BACK, Inbox
 from watcher.mounts import kind_of
+from watcher.names import escape, thumbnail_name
 from watcher.outbox import Outbox
-from watcher.results import THUMBNAILS, escape, thumbnail_name
+from watcher.results import THUMBNAILS
 from watcher.settle import Signature
 from watcher.watch import Watch
 

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from watcher.config import Limits, Settings
+from watcher.names import NAME_MAX, thumbnail_name
 from watcher.pipeline import Reader, read_whole, write
-from watcher.results import ISO_8601, NAME_MAX, thumbnail_name
+from watcher.results import ISO_8601
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from watcher.file import DAMAGED, INCOMPLETE, UNREADABLE, UNTAKABLE, WRITTEN
 from watcher.inbox import NO_WAY_BACK
-from watcher.results import unescape
+from watcher.names import unescape
 from watcher.status import states
 
 if TYPE_CHECKING:

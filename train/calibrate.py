@@ -17,7 +17,7 @@ from train.labels import LABELS, NO_DIGITS, LabelError
 from train.percent import percent
 from watcher.calibration import CONFIDENCE, Calibration, binomial_tail
 from watcher.folder import scan
-from watcher.results import escape
+from watcher.names import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

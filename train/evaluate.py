@@ -21,9 +21,10 @@ from watcher.decode import decode
 from watcher.errors import ModelError
 from watcher.line import normalise_line
 from watcher.model import SERVES
+from watcher.names import escape
 from watcher.normalise import looks, normalise
 from watcher.pipeline import Reader, read_whole
-from watcher.results import Reading, escape, failed
+from watcher.results import Reading, failed
 from watcher.tasks import Fault, Job
 
 if TYPE_CHECKING:

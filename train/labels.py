@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from watcher.errors import DigitdropError
-from watcher.results import unescape
+from watcher.names import unescape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

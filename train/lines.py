@@ -42,7 +42,7 @@ SOURCES = (
     "train/styles.py",
     "train/writer.py",
     "watcher/line.py",
-    "watcher/lines.py",
+    "watcher/printed.py",
     "watcher/plane.py",
 )
 

@@ -34,7 +34,7 @@ SOURCES = (
     "train/nothing.py",
     "train/pool.py",
     "train/render.py",
-    "watcher/lines.py",
+    "watcher/printed.py",
     "watcher/normalise.py",
     "watcher/plane.py",
 )

@@ -26,9 +26,10 @@ from watcher.errors import DigitdropError, Stopped, UsageError, naming, told
 from watcher.file import UNREADABLE
 from watcher.folder import scan
 from watcher.inbox import Inbox
+from watcher.names import escape
 from watcher.outbox import Outbox, check_folders
 from watcher.progress import Progress
-from watcher.results import Delivery, escape, now, to_csv
+from watcher.results import Delivery, now, to_csv
 from watcher.retention import Retention
 from watcher.service import Service, version, warn_of_failed
 from watcher.status import describe, left_behind, states

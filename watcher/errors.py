@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from watcher.results import escape
+from watcher.names import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

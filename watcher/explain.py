@@ -15,9 +15,9 @@ from watcher.decode import decode
 from watcher.legend import page_mark, percent, plain_reason
 from watcher.lettering import printable
 from watcher.line import normalise_line
+from watcher.names import thumbnail_name
 from watcher.normalise import looks, normalise
 from watcher.pipeline import write
-from watcher.results import thumbnail_name
 from watcher.tasks import Fault
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ IGNORED = (".", "~$", "@")  # hidden and half-written files, Office's and a NAS'
 LEVELS = 100  # of folders in each other: what walks and makes them calls itself for each, and may 1,000 times
 
 
-class Look(NamedTuple):
-    """What a scan of a folder saw."""
+class Listing(NamedTuple):
+    """What a look at a folder saw."""
 
     scans: dict[str, Signature]  # regular files that are meant for us, by path relative to the folder
     other: int  # files that are not
@@ -28,12 +28,12 @@ class Look(NamedTuple):
     closed: dict[str, str]  # folders that cannot be looked into, files that cannot be looked at, and why
 
 
-def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
+def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Listing:
     """Look at all that is under a folder, without opening any file; `turn` is called before each folder in it.
 
     Raises OSError where it cannot be looked into.
     """
-    look = Look({}, 0, set(), {})
+    listing = Listing({}, 0, set(), {})
     other = 0
     folders = [("", os.stat(root).st_ino)]
     while folders:
@@ -41,29 +41,29 @@ def scan(root: Path, turn: Callable[[], None] = lambda: None) -> Look:
         turn()
         try:
             entries = list(os.scandir(root / folder))
-            look.folders.add(inode)
+            listing.folders.add(inode)
             for entry in entries:
                 if entry.name.startswith(IGNORED):
                     continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                with _alone(name, look.closed):
+                with _alone(name, listing.closed):
                     if entry.is_dir(follow_symlinks=False) and name.count("/") >= LEVELS:
-                        look.closed[name] = TOO_LONG
+                        listing.closed[name] = TOO_LONG
                     elif entry.is_dir(follow_symlinks=False):
                         # Not entry.inode(), which of a mount point is the one beneath the mount.
                         folders.append((name, entry.stat(follow_symlinks=False).st_ino))
                     elif not entry.is_file(follow_symlinks=False) or not entry.name.lower().endswith(ENDINGS):
                         other += 1
                     else:
-                        look.scans[name] = Signature.of(entry.stat(follow_symlinks=False))
+                        listing.scans[name] = Signature.of(entry.stat(follow_symlinks=False))
         except OSError as error:  # a folder may not be read, or be listed but not entered
             if not folder:
                 raise
             if error.errno in READING:
-                look.closed[folder] = READING[error.errno]
+                listing.closed[folder] = READING[error.errno]
             elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed while we looked
                 raise
-    return look._replace(other=other)
+    return listing._replace(other=other)
 
 
 @contextmanager

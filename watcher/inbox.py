@@ -14,7 +14,7 @@ from watcher.errors import Stopped, told
 from watcher.file import CHANGED, DAMAGED, INCOMPLETE, TOO_LONG, UNTAKABLE, WRITTEN, move, put_back, ready, unfit
 from watcher.folder import scan
 from watcher.mounts import Place
-from watcher.results import escape
+from watcher.names import escape
 from watcher.settle import Settling, Signature
 from watcher.tasks import Job
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from watcher.lines import cells
 from watcher.plane import components, middle, odd, one_plane, polarity, resized, window
+from watcher.printed import cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from watcher.lines import NEAR, without_lines
 from watcher.plane import RIM, WORK, mean, middle, odd, one_plane, only, polarity, resized, window
+from watcher.printed import NEAR, without_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

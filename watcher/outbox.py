@@ -17,7 +17,8 @@ from watcher.claims import WORK, Batch, sync, sync_at_once
 from watcher.errors import ConfigError, Stopped, naming, told
 from watcher.file import BAD
 from watcher.mounts import Place
-from watcher.results import THUMBNAILS, Delivery, fitting, from_json, thumbnail_name, to_csv, to_datapackage, to_json
+from watcher.names import fitting, thumbnail_name
+from watcher.results import THUMBNAILS, Delivery, from_json, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

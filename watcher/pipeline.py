@@ -25,9 +25,10 @@ from watcher.errors import naming
 from watcher.fields import rule_for
 from watcher.line import has_only_cells, normalise_line
 from watcher.looks import look
+from watcher.names import escape, thumbnail_name
 from watcher.normalise import normalise
 from watcher.reading import WIDE, audited, is_alone, of_none, of_two, read_digit, read_field
-from watcher.results import Reading, Row, blank, escape, failed, now, thumbnail_name
+from watcher.results import Reading, Row, blank, failed, now
 from watcher.tasks import SEVERAL, Fault, Job
 
 if TYPE_CHECKING:

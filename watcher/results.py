@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
-import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from watcher.names import escape, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,6 @@ Status = Literal["accepted", "review", "blank", "failed"]
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 THUMBNAILS = "thumbnails"  # their folder in a delivery
-NAME_MAX = 255  # bytes of a file name on the usual file systems
 ISO_8601 = "%Y-%m-%dT%H:%M:%SZ"
 URGENCY: tuple[Status, ...] = ("failed", "review", "blank", "accepted")
 
@@ -140,38 +138,10 @@ COLUMNS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     ("read_at", "datetime", {"required": True}, "when it was read, UTC"),
 )
 
-# C0, C1 and lone surrogates break files; line, paragraph and direction marks make a name look like another.
-_ODD = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
-
 
 def doubtful_first(rows: Iterable[Row]) -> list[Row]:
     """Order rows for a person: failed, review from the least sure, blank, accepted from the least sure; by name."""
     return sorted(rows, key=lambda row: (URGENCY.index(row.reading.status), row.reading.confidence, row.name, row.page))
-
-
-def escape(name: str) -> str:
-    r"""A file name as printable text that no spreadsheet runs; `unescape` gives it back.
-
-    Bytes that are no UTF-8 and control characters become \xhh, direction and line marks \uhhhh, a backslash two.
-    A first character that makes a cell a formula (= + - @) is escaped too.
-    """
-    text = _ODD.sub(lambda match: _code(match[0]), name)
-    return _code(text[0]) + text[1:] if text[:1] in {"=", "+", "-", "@"} else text
-
-
-def unescape(text: str) -> str:
-    """The name, surrogate-escaped as the file system has it, that `escape` made `text` of."""
-
-    def char(match: re.Match[str]) -> str:
-        code = match[1]
-        if code == "\\":
-            return "\\"
-        number = int(code[1:], 16)
-        # \x80 and up stand for raw bytes, which Python keeps as surrogates; real C1 characters are written \u00hh.
-        return chr(0xDC00 + number) if code[0] == "x" and number >= 0x80 else chr(number)
-
-    return _ESCAPE.sub(char, text)
 
 
 def to_csv(rows: Sequence[Row], delivery: Delivery) -> bytes:
@@ -279,39 +249,12 @@ def cells(row: Row, delivery: Delivery) -> dict[str, str | int | float | None]:
     return dict(zip((name for name, *_ in COLUMNS), values, strict=True))
 
 
-def thumbnail_name(name: str, page: int) -> str:
-    """Where the picture of a page lies in a folder of them: printable, unlike any other, short enough to be a file."""
-    *folders, file = [part for part in name.split("/") if part not in {"", "."}]
-    tail = f".{page}.png" if page > 1 else ".png"
-    # A folder called like another scan's thumbnail must not stand in its way, nor may one lead out of theirs.
-    kept = [fitting(part, ".d" if part == ".." or part.endswith((".png", ".d")) else "") for part in folders]
-    return "/".join([*kept, fitting(file, tail)])
-
-
 def now() -> str:
     """The time, UTC, ISO 8601."""
     return datetime.now(UTC).strftime(ISO_8601)
-
-
-def fitting(part: str, tail: str, *, marked: bool = False) -> str:
-    """A part of a path, printable and with a tail; `marked`, or shortened, it bears a hash that keeps it apart."""
-    text = escape(part)
-    if not marked and len((text + tail).encode()) <= NAME_MAX:
-        return text + tail
-    mark = "~" + hashlib.sha256(os.fsencode(part)).hexdigest()[:8]
-    return text.encode()[: NAME_MAX - len((mark + tail).encode())].decode(errors="ignore") + mark + tail
 
 
 def _text(cell: str | int | float | None) -> str:
     if cell is None:
         return ""
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
-
-
-def _code(char: str) -> str:
-    if char == "\\":
-        return "\\\\"
-    number = ord(char)
-    if 0xDC80 <= number <= 0xDCFF:
-        return f"\\x{number - 0xDC00:02x}"
-    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}"

@@ -14,7 +14,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from watcher.errors import naming, told
-from watcher.results import escape, now
+from watcher.names import escape
+from watcher.results import now
 from watcher.status import NAMED, State, headline
 
 if TYPE_CHECKING:

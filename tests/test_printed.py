@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_normalise import STROKES, found_at, paper, swung, write
 
-from watcher.lines import without_lines
 from watcher.normalise import normalise
+from watcher.printed import without_lines
 
 if TYPE_CHECKING:
     from watcher.plane import Mask
