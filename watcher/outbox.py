@@ -18,7 +18,7 @@ from watcher.errors import ConfigError, Stopped, naming, told
 from watcher.file import BAD
 from watcher.mounts import Place
 from watcher.names import fitting, thumbnail_name
-from watcher.results import THUMBNAILS, Delivery, from_json, to_csv, to_datapackage, to_json
+from watcher.results import STATUSES, THUMBNAILS, Delivery, from_json, to_csv, to_datapackage, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -287,7 +287,7 @@ def _takes(folder: str, name: str) -> bool:
 def summary(rows: Sequence[Row]) -> str:
     """A batch in a few words."""
     counts = Counter(row.reading.status for row in rows)
-    words = [f"{counts[status]} {status}" for status in ("accepted", "review", "blank", "failed") if counts[status]]
+    words = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
     scans = len({row.name for row in rows})
     pages = f", {len(rows)} pages" if len(rows) > scans else ""
     return f"{scans} scan{'s' if scans > 1 else ''}{pages}: {', '.join(words)}"

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from watcher.names import escape, unescape
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from watcher.plane import Box
 
 Status = Literal["accepted", "review", "blank", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 CERTAIN = 0.9999  # the highest confidence that is ever written: rounding up to 1 would promise too much
 THUMBNAILS = "thumbnails"  # their folder in a delivery
@@ -106,7 +107,7 @@ COLUMNS: tuple[tuple[str, str, Mapping[str, Any], str], ...] = (
     (
         "status",
         "string",
-        {"required": True, "enum": ["accepted", "review", "blank", "failed"]},
+        {"required": True, "enum": list(STATUSES)},
         "accepted: use it; review: a person should look; blank: nothing written; failed: not readable",
     ),
     (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from watcher.claims import WORK
 from watcher.folder import IGNORED
+from watcher.results import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ def describe(state: State, at: float) -> str:
         ("in flight", _count(state.in_flight, "scan")),
         ("outbox", state.outbox),
         ("", f"{_count(state.deliveries, 'delivery', 'deliveries')}, {_count(state.scans, 'scan')}{last}"),
-        *_table(state.rows, ("accepted", "review", "blank", "failed"), "rows"),
+        *_table(state.rows, STATUSES, "rows"),
         *_table(state.reasons, sorted(state.reasons, key=lambda reason: -state.reasons[reason]), "why not"),
     ]
     if state.latency:
