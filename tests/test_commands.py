@@ -8,19 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import PATIENCE, ROOT, Folder, crop, read_csv, until
 
 from watcher.__main__ import main
 from watcher.service import version
-from watcher.workers import Work, Workers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from watcher.tasks import Job
 
 SAMPLES = ROOT / "samples"
 
@@ -194,26 +187,24 @@ def test_what_is_no_file_is_left_out(folder: Folder) -> None:
     assert f"{folder.root / 'pipe.png'}: no file; it is left out" in done.stderr
 
 
-def test_what_vanishes_while_it_is_read(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_what_vanishes_while_it_is_read(folder: Folder) -> None:
     """It is a line with its name and why; the others are read, and it exits 1."""
-    for name in ("a.png", "b.png", "c.png"):
-        (folder.root / name).write_bytes(crop())
-    real = Workers.begin
-
-    def begin(workers: Workers, jobs: Sequence[Job], pictures: Path | None) -> Work:
-        for name in ("a.png", "b.png"):
-            (folder.root / name).unlink(missing_ok=True)
-        return real(workers, jobs, pictures)
-
-    monkeypatch.setattr(Workers, "begin", begin)
-    names = [str(folder.root / name) for name in ("a.png", "b.png", "c.png")]
-    assert main(["read", *names, "--config", str(folder.config)]) == 1
-    out, err = capsysbinary.readouterr()
-    assert [row["file"] for row in read_csv(out)] == names[2:]
+    paths = [folder.root / name for name in ("a.png", "b.png", "c.png")]
+    for path in paths:
+        path.write_bytes(crop())
+    command = [sys.executable, "-m", "watcher", "read", *map(str, paths), "--config", str(folder.config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        begun = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        worker = int(until(begun.read_text, "a worker").split()[0])
+        os.kill(worker, signal.SIGSTOP)  # what there is was listed, and nothing is read
+        for path in paths[:2]:
+            path.unlink()
+        os.kill(worker, signal.SIGCONT)
+        out, err = process.communicate()
+    assert process.returncode == 1
+    assert [row["file"] for row in read_csv(out)] == [str(paths[2])]
     why = "No such file or directory; it is left out until that is put right"
-    assert sorted(err.decode().splitlines()) == [f"WARNING {name}: {why}" for name in names[:2]]
+    assert sorted(err.decode().splitlines()) == [f"WARNING {path}: {why}" for path in paths[:2]]
 
 
 def test_interrupted_at_its_start(folder: Folder) -> None:
