@@ -58,6 +58,8 @@ def alone(folder: Path) -> Iterator[None]:
             raise ModelError(
                 f"{folder} is being trained or calibrated by another process; wait for that to end, or take a copy"
             ) from None
+        except OSError as error:  # NFS locks no folder
+            raise ModelError(f"{folder} cannot be locked: {error.strerror}; take a copy on a local disk") from error
         yield
     finally:
         os.close(descriptor)
