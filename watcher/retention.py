@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.claims import claimed_at
-from watcher.errors import told
 from watcher.outbox import ENDING, STAGING
 from watcher.results import THUMBNAILS
 
@@ -82,7 +81,7 @@ class Retention:
         except FileNotFoundError:  # downstream, or another watcher, was quicker
             return ""
         except OSError as error:
-            log.warning("%s: cannot be removed, though it is old: %s; remove it, or let us in", path, told(error))
+            log.warning("%s: cannot be removed, though it is old: %s; remove it, or let us in", path, error.strerror)
             return ""
         return name.removesuffix(ENDING).rpartition(".")[2]
 
