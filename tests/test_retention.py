@@ -99,7 +99,8 @@ def test_one_that_cannot_be_removed_hinders_no_other(
     assert [(settings.outbox / name / "scans").exists() for name in OLD] == [True, False]
     path = settings.outbox / OLD[0] / "scans"
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == [f"{path}: cannot be removed, though it is old: Permission denied; remove it, or let us in"] * told
+    why = "cannot be removed, though it is old: Permission denied; remove it, or let us in"
+    assert warnings == [f"{path}: {why}"] * told
 
 
 def test_each_delivery_that_is_thinned_out_is_told(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
