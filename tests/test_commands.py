@@ -167,6 +167,20 @@ def test_output_that_cannot_be_written(folder: Folder, arguments: list[str]) -> 
     assert done.stderr.splitlines()[-1] == "digitdrop: standard output: No space left on device"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["read", str(SAMPLES / "blank_box.png")], 0), (["status"], 1), (["check"], 0)],
+    ids=["read", "status", "check"],
+)
+def test_output_that_is_closed(folder: Folder, arguments: list[str], code: int) -> None:
+    """Where nobody wants the output the exit code alone tells, and there is no traceback."""
+    command = [sys.executable, "-m", "watcher", *arguments, "--config", str(folder.config)]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_a_promise_that_holds_less_for_other_people(folder: Folder) -> None:
     """What the shipped settings promise less of is told at the start, the number first, and is no warning."""
     done = folder.command("run", "--once")

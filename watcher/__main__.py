@@ -55,15 +55,16 @@ if Path(sys.prefix).is_relative_to("/opt/digitdrop"):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if sys.stdout is None:  # closed to us: nobody wants the output, and no file of ours is to come in its place
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         logs.set_up(getattr(arguments, "log_json", False))
         path = arguments.config or next((path for path in CONFIGS if path.exists()), None)
         arguments.config = path
         code = int(arguments.command(config.load(path), arguments))
-        if sys.stdout is not None:  # closed to us
-            with naming(OUTPUT):
-                sys.stdout.flush()
+        with naming(OUTPUT):
+            sys.stdout.flush()
         return code
     except DigitdropError as error:
         for line in str(error).splitlines():
