@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import PATIENCE, Folder, crop, until
 
-from watcher.status import State, describe, duration
+from watcher.claims import WORK
+from watcher.status import State, describe, duration, states
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_what_is_held_is_named(folder: Folder) -> None:
@@ -65,6 +71,18 @@ def test_nobody_runs(folder: Folder) -> None:
     folder.start()
     folder.wait()
     folder.check()
+
+
+def test_a_report_that_vanishes(tmp_path: Path) -> None:
+    """Where a watcher takes its report away while it is looked at, that of another one is told all the same."""
+    work = tmp_path / WORK
+    work.mkdir()
+    (work / "a.json").symlink_to("gone")  # it is listed, and is not there to be read
+    (work / "b.json").write_text('{"pid": 1}')
+    with (work / "a.lock").open("w") as first, (work / "b.lock").open("w") as second:
+        for lock in (first, second):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        assert [state.pid for state in states(tmp_path)] == [1]
 
 
 def test_a_watcher_that_hangs() -> None:
