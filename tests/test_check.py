@@ -169,6 +169,16 @@ def test_folders_of_another_user(settings: Settings) -> None:
 
 
 @as_root
+def test_folders_whose_names_begin_alike(settings: Settings) -> None:
+    """It is the closed one whose mode is told."""
+    outbox = Path(f"{settings.inbox}-read")
+    outbox.mkdir(0o750)
+    settings.inbox.chmod(0o777)
+    with nobody(), pytest.raises(ConfigError, match=rf"; {outbox} is 0750 of root:root, and this is nobody"):
+        LOOK["folders"](settings.model_copy(update={"outbox": outbox}))
+
+
+@as_root
 def test_a_folder_in_the_inbox_of_another_user(settings: Settings) -> None:
     """A subfolder that scans cannot be taken out of is named, with the commands that help."""
     for path in (settings.inbox, settings.outbox):
