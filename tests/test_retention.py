@@ -15,7 +15,7 @@ from conftest import Folder, crop, stages
 
 from watcher.claims import STAMP
 from watcher.config import Settings
-from watcher.outbox import check_folders
+from watcher.outbox import ENDING, STAGING, check_folders
 from watcher.retention import EVERY, TURN, Retention
 
 if TYPE_CHECKING:
@@ -101,6 +101,22 @@ def test_one_that_cannot_be_removed_hinders_no_other(
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     why = "cannot be removed, though it is old: Permission denied; remove it, or let us in"
     assert warnings == [f"{path}: {why}"] * told
+
+
+def test_what_cannot_be_removed_is_named_by_its_path(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system names the bare entry in the folder, of which there may be thousands."""
+
+    def rmtree(_: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a.png")
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    Retention(settings).turn(once=True)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    paths = [settings.outbox / STAGING / f"{name}.scans{ENDING}" for name in OLD]
+    why = "cannot be removed, though it is old: Permission denied; remove it, or let us in"
+    assert warnings == [f"{path}: {why}" for path in paths]
 
 
 def test_each_delivery_that_is_thinned_out_is_told(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
