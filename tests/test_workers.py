@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, crop
+from conftest import ROOT, crop, until
 from PIL import Image
 
 from watcher.config import Limits, Settings
@@ -292,6 +292,31 @@ def test_the_sheet_of_a_large_batch_shows_the_doubtful(tmp_path: Path) -> None:
     red, green = (np.flatnonzero(np.abs(edges - np.array(colour)).max(axis=1) < 3) for colour in (FAILED, ACCEPTED))
     assert 90 < len(red) < 110  # one tile: the broken scan, which came last
     assert red.max() < green.min()
+
+
+def test_a_sheet_whose_worker_was_killed_before_it_began(tmp_path: Path) -> None:
+    """It is not to blame: another one draws it."""
+    (tmp_path / "a.png").write_bytes(crop())
+    job, sheet = Job(str(tmp_path / "a.png"), "a.png"), tmp_path / "sheet.png"
+    turns = 0
+
+    def done(*_: int) -> None:
+        until(lambda: worker.index() == IDLE, "the worker to wait for the sheet")
+        worker.process.send_signal(signal.SIGSTOP)
+
+    def beat() -> None:
+        nonlocal turns
+        turns += bool(work and not work.left)
+        if turns == 2:  # in the first, what to draw was not handed out yet
+            worker.process.kill()
+
+    with Workers(Settings(model=ROOT / "model", workers=1)) as workers:
+        (worker,) = workers.workers
+        work = workers.begin([job], tmp_path / "pictures", ("a batch", sheet))
+        workers.beat = beat
+        workers.finish(work, done)
+        assert worker not in workers.workers
+    assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_comes_behind_is_begun_at_once(tmp_path: Path) -> None:
