@@ -119,6 +119,32 @@ def test_what_a_dead_watcher_decided_is_told(tmp_path: Path, caplog: pytest.LogC
         ]
 
 
+def test_what_another_one_decided_is_durable_before_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have ended between the two; after a power cut what was seen must not be made again."""
+    happened: list[str | int] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(fd: int) -> None:
+        happened.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def note_rename(source: Path, target: Path) -> None:
+        happened.append(str(target))
+        rename(source, target)
+
+    with belt(tmp_path) as (moving, claims):
+        first = claims.undecided()[0]
+        moving.outbox.stage(first)
+        first.open.rename(first.done)  # killed here, before what holds the claim was synced
+        monkeypatch.setattr(os, "fsync", note_fsync)
+        monkeypatch.setattr(os, "rename", note_rename)
+        moving.finish(claims.decided()[0])
+        before = happened[: happened.index(str(tmp_path / "outbox" / first.id))]
+        assert claims.work.stat().st_ino in before
+
+
 def test_what_is_forgotten_is_neither_kept_nor_told(tmp_path: Path) -> None:
     """Of a batch whose claim was taken away no stage is left; where another watcher delivers it, that is not ours."""
     with belt(tmp_path) as (moving, claims):

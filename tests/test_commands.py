@@ -181,7 +181,7 @@ def test_output_that_is_closed(folder: Folder, arguments: list[str], code: int) 
     assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_a_promise_that_holds_less_for_other_people(folder: Folder) -> None:
+def test_a_promise_that_holds_less_for_other_writing(folder: Folder) -> None:
     """What the shipped settings promise less of is told at the start, the number first, and is no warning."""
     done = folder.command("run", "--once")
     (line,) = [line for line in done.stderr.splitlines() if "may be wrong" in line]

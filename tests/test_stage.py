@@ -57,12 +57,19 @@ def test_what_changes_meanwhile_stays(tmp_path: Path) -> None:
     for name in ("card.json", "notes.txt", "old.txt", "same.tflite"):
         (tmp_path / name).write_text("before")
     (tmp_path / "same.tflite").chmod(0o640)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("kept")
     with staged(tmp_path) as stage:
         (tmp_path / "notes.txt").write_text("edited")
         (tmp_path / "old.txt").unlink()
         (stage / "card.json").write_text("behind")  # as long as it was
-    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert found == {"card.json": "behind", "notes.txt": "edited", "same.tflite": "before"}
+    found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {
+        "card.json": "behind",
+        "notes.txt": "edited",
+        "own/notes.txt": "kept",
+        "same.tflite": "before",
+    }
     assert (tmp_path / "same.tflite").stat().st_mode & 0o777 == 0o640
 
 

@@ -296,14 +296,14 @@ def _settings(arguments: argparse.Namespace) -> config.Settings:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    if arguments.shipped == (arguments.folder is not None):
+        raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
+    if arguments.shipped and (arguments.dry_run or arguments.out is not None):
+        raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
     settings = _settings(arguments)
     read_card(settings.model)
     model = folder_of(settings.model)
-    if arguments.shipped == (arguments.folder is not None):
-        raise UsageError("calibrate needs either a folder of labelled crops or --shipped.")
     if arguments.shipped:
-        if arguments.dry_run or arguments.out is not None:
-            raise UsageError("--dry-run and --out are not for --shipped, which makes the card and its pictures again.")
         return _calibrate_shipped(model, arguments.data)
     with alone(model):
         return _calibrate_on(arguments, settings)

@@ -247,7 +247,7 @@ class Workers:
                 self._take(work, task, [_unhashed(job)], done)
             case Slice(), _:
                 self._tasks.extendleft((work, Slice(part, task.pictures)) for part in _split(task.jobs, answer))
-            case Drawing(), Broken(index=index) if index == IDLE:  # it was killed before it began
+            case Drawing(), Broken() if answer.index == IDLE:  # it was killed before it began
                 self._tasks.appendleft((work, task))
             case Drawing(), _:
                 if answer is not None:  # the rows are what counts: they are delivered without it
