@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, crop, until
 from PIL import Image
+from test_scenarios import marked
 
 from watcher.config import Limits, Settings
 from watcher.errors import DigitdropError
@@ -95,6 +96,20 @@ def test_a_scan_that_memory_does_not_hold(tmp_path: Path) -> None:
     with large.open("rb") as file:
         assert failed.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
     assert fine.reading.status != "failed"
+
+
+def test_a_scan_that_leaves_its_worker_unfit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What raised in a worker may raise there for ever: the scans behind it are read by a new one."""
+    monkeypatch.setenv("FAULT", "decoder")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "faults"))
+    (tmp_path / "spoils.png").write_bytes(marked("SPOIL"))
+    (tmp_path / "fine.png").write_bytes(crop())
+    jobs = [Job(str(tmp_path / name), name) for name in ("spoils.png", "fine.png")]
+    with Workers(Settings(model=ROOT / "model", workers=1)) as workers:
+        spoils, fine = workers.read(jobs, None)
+    assert (spoils.reading.status, spoils.reading.reason) == ("failed", "crashed_decoder")
+    assert "GaussianBlur" in spoils.detail
+    assert (fine.reading.status, fine.reading.value) == ("accepted", "7")
 
 
 def test_a_worker_that_cannot_be_started_keeps_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

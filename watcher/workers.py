@@ -146,7 +146,7 @@ class Work:
 
 
 class Workers:
-    """A fixed number of worker processes, replaced when they die.
+    """A fixed number of worker processes, replaced when they die, or something raised in them.
 
     What is begun goes to them behind what they have, so that no worker waits while one batch ends and the next begins.
 
@@ -293,6 +293,8 @@ class Workers:
             else:
                 if (words := worker.words()) and worker.model:
                     log.info("a worker: %s", words)
+                if isinstance(answer, Broken):  # in its state the scans behind may break it too, and be blamed
+                    self._remove(worker)
             if isinstance(answer, DigitdropError) and self.model:  # what served once will serve again
                 self._remove(worker)
                 raise OSError(errno.EAGAIN, str(answer), "workers")

@@ -4,8 +4,8 @@ Python imports this at its start where its folder is in PYTHONPATH; the watcher'
 FAULT="kill before rename .done" kills the watcher at the first such call whose arguments hold the last word;
 FAULT="kill before sync .staging/" at the first fsync, or syncfs, of what has that word in its path;
 FAULT="refuse :" has the outbox refuse names that hold a colon, as VFAT and NTFS do;
-FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT or PRINT; "decoder patient" does so
-where only processor time counts;
+FAULT="decoder" makes the decoder do what a scan's bytes say: DIE, HANG, SLEEP, EAT, PRINT or SPOIL, after
+which its process reads nothing more; "decoder patient" does so where only processor time counts;
 FAULT="sheet" kills a worker halfway through the file of a contact sheet;
 FAULT="sector" has the disk not give the middle of a file called sector.png;
 FAULT="slow" makes a look at each folder of the inbox take a fifth of a second, as on a busy file server;
@@ -158,6 +158,10 @@ if words[:1] == ["decoder"] and is_worker:
         if b"FAULT:PRINT" in data:
             os.write(1, b"libcolour: a profile\n")
             os.write(2, b"libscan: an odd tag\n")
+        if b"FAULT:SPOIL" in data:
+            import cv2  # noqa: PLC0415 - a worker has it by now
+
+            vars(cv2).pop("GaussianBlur", None)
         return real_open(file, *arguments, **more)
 
     vars(Image)["open"] = spoiled
