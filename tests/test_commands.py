@@ -123,6 +123,12 @@ def test_steps_in_a_folder_to_come(folder: Folder) -> None:
         (["read", ""], "argument FILE: its name is empty"),
         (["read", "samples", "--picture", "README.md"], "README.md is a file; name a folder for the pictures"),
         (["run", "--twice"], "unrecognized arguments: --twice"),
+        (
+            ["--config", "my folder/c.yaml", "status"],
+            "status: the command goes first: digitdrop status --config 'my folder/c.yaml'",
+        ),
+        (["--config", "c.yaml", "sttaus"], "unrecognized arguments: sttaus"),
+        (["run", "status"], "unrecognized arguments: status"),
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str) -> None:

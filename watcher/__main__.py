@@ -9,6 +9,7 @@ import faulthandler
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -198,6 +199,7 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     commands = {"run": run, "read": read, "check": check, "status": status}
     alone = {"-h", "--help", "--version"}
+    given = argv
     if not argv or (argv[0].startswith("-") and argv[0] not in alone):
         argv = ["run", *argv]
     if argv[0] not in {*commands, *alone}:
@@ -229,7 +231,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--explain", type=Path, metavar="DIR", help="put pictures of each step to the value here"
     )
     parsers["status"].add_argument("--json", action="store_true", help="for programs")
-    return parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    late = next((word for word in unknown if word in commands), None)
+    if late is not None and argv is not given:
+        given.remove(late)
+        raise UsageError(f"{late}: the command goes first: digitdrop {shlex.join([late, *given])}")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
 
 
 def _named(text: str) -> Path:
