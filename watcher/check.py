@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOM = 100_000_000  # bytes that should be free, at least
 RESIDENT = 120_000_000  # bytes of memory that a worker really uses
+TAKEN = 400_000_000  # bytes of its address space that a worker has taken before it opens the first scan
 AHEAD = 300  # seconds that a delivery may be from the future
 LIBRARIES = ("numpy", "cv2", "PIL.Image", "ai_edge_litert.interpreter", "matplotlib.backends.backend_agg")
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
@@ -199,10 +200,17 @@ def _limits(settings: Settings) -> str:
             f"{workers} workers need some {_size(workers * RESIDENT)} of memory, this machine has {_size(memory)}; "
             f"set workers: {max(1, memory // RESIDENT // 2)}"
         )
-    return (
+    words = (
         f"{workers} workers of at most {_size(limits.memory)}; a scan of at most "
         f"{_size(limits.bytes)}, {limits.pixels / 1e6:g} megapixels, {limits.seconds:g} s"
     )
+    room = limits.memory - TAKEN
+    if limits.bytes > room:
+        raise Advice(
+            f"{words}\nof limits.memory {_size(limits.memory)} some {_size(room)} are left for a scan, limits.bytes is "
+            f"{_size(limits.bytes)}; lower that, or raise limits.memory: what is between fails as too_large"
+        )
+    return words
 
 
 def _clock(settings: Settings) -> str:
