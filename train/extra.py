@@ -16,10 +16,13 @@ import tensorflow as tf
 from train import card, export
 from train.augmentation import as_inputs, augment
 from train.field_readings import HELD, calibrate_fields, held_back, reading_with
-from train.fit import measure
+from train.fit import RENDERING, measure
 from train.fit_fields import compare, trained
-from train.lines import Lines, line_of, long_enough, pool
+from train.judge import judge
+from train.lines import Lines, line_of, long_enough
+from train.lines import pool as pool_of_lines
 from train.percent import percent
+from train.pool import pool
 from train.recipes import DIGITS, TUNED
 from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 LEAST = 10  # crops of a kind, from which on it is worth it
 EPOCHS = 4
 VIEWS = 20  # times that each crop is shown
-MIXED = 2_500  # made fields among them, so that nothing is unlearned
+MIXED = 2_500  # made fields, or digits of MNIST as each network was trained on, among them: nothing is unlearned
 LINE = tf.TensorSpec((1, HEIGHT, None, 1), tf.float32)  # what a field network is given of a line
 RATE = 8e-4
 
@@ -176,7 +179,7 @@ class _Fields:
         self._read_digits = digit_reader(model / SERVES)
         self._start = keras.models.load_model(model / "fields.keras", compile=False)
         held = recipe.held_back(len(mnist.train_images))
-        self._made = pool(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
+        self._made = pool_of_lines(mnist.train_images[~held], mnist.train_labels[~held], seed + 2000, MIXED)
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
         keras.utils.set_random_seed(self._seed)
@@ -209,9 +212,14 @@ class _Digits:
         self._mnist, self._recipe = mnist, recipe
         self._path = model / "digits.keras"
         self._start = keras.models.load_model(self._path, compile=False)
-        free = np.flatnonzero(~recipe.held_back(len(mnist.train_images)))  # the others are to calibrate with
-        some = np.random.default_rng(seed).permutation(free)[:MIXED]
-        self._others, self._other_labels = mnist.train_images[some], mnist.train_labels[some]
+        held = recipe.held_back(len(mnist.train_images))  # to calibrate with
+        images, labels = mnist.train_images[~held], mnist.train_labels[~held]
+        some = np.random.default_rng(seed).permutation(len(images))[:MIXED]
+        self._others, self._other_labels = images[some], labels[some]
+        if recipe.rendered:  # else it would unlearn what is no digit
+            keras.utils.set_random_seed(seed)
+            more, classes = pool(images[some], labels[some], RENDERING, 1, judge(images, labels))
+            self._others, self._other_labels = np.concatenate([images[some], more]), np.append(labels[some], classes)
 
     def tuned(self, chosen: NDArray[np.int64]) -> keras.Model:
         keras.utils.set_random_seed(self._seed)
