@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 LEAST = 10  # crops of a kind, from which on it is worth it
 EPOCHS = 4
 VIEWS = 20  # times that each crop is shown
-MIXED = 2_500  # made fields, or digits of MNIST as each network was trained on, among them: nothing is unlearned
+MIXED = 2_500  # made fields, and digits of MNIST, that are shown among them: nothing is to be unlearned
 LINE = tf.TensorSpec((1, HEIGHT, None, 1), tf.float32)  # what a field network is given of a line
 RATE = 8e-4
 
@@ -216,7 +216,7 @@ class _Digits:
         images, labels = mnist.train_images[~held], mnist.train_labels[~held]
         some = np.random.default_rng(seed).permutation(len(images))[:MIXED]
         self._others, self._other_labels = images[some], labels[some]
-        if recipe.rendered:  # else it would unlearn what is no digit
+        if recipe.rendered:  # it would unlearn what is no digit
             keras.utils.set_random_seed(seed)
             more, classes = pool(images[some], labels[some], RENDERING, 1, judge(images, labels))
             self._others, self._other_labels = np.concatenate([images[some], more]), np.append(labels[some], classes)

@@ -199,8 +199,8 @@ def status(settings: Settings, arguments: argparse.Namespace) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     commands = {"run": run, "read": read, "check": check, "status": status}
     alone = {"-h", "--help", "--version"}
-    given = argv
-    if not argv or (argv[0].startswith("-") and argv[0] not in alone):
+    is_run_implied = not argv or (argv[0].startswith("-") and argv[0] not in alone)
+    if is_run_implied:
         argv = ["run", *argv]
     if argv[0] not in {*commands, *alone}:
         close = difflib.get_close_matches(argv[0], commands, n=1)
@@ -233,9 +233,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parsers["status"].add_argument("--json", action="store_true", help="for programs")
     arguments, unknown = parser.parse_known_args(argv)
     late = next((word for word in unknown if word in commands), None)
-    if late is not None and argv is not given:
-        given.remove(late)
-        raise UsageError(f"{late}: the command goes first: digitdrop {shlex.join([late, *given])}")
+    if late is not None and is_run_implied:
+        rest = argv[1:]
+        rest.remove(late)
+        raise UsageError(f"{late}: the command goes first: digitdrop {shlex.join([late, *rest])}")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return arguments
