@@ -12,7 +12,7 @@ run: $(VENV)/run.done  ## start the watcher on inbox/
 	$(BIN)/python -m watcher run
 
 test: $(VENV)/dev.done  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-systemd: $(VENV)/dev.done  ## as root: the service in a systemd booted for it
 	$(BIN)/python -m pytest tests/test_systemd.py $(ARGS)

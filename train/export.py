@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from watcher.errors import ModelError
+from watcher.model import digit_reader
 
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
 
     import keras
@@ -68,19 +67,11 @@ def convert(network: keras.Model) -> bytes:
         return bytes(converter.convert())
 
 
-def predict(path: str | os.PathLike[str], inputs: Inputs) -> Probabilities:
-    """Run the LiteRT file on (n, 28, 28, 1) inputs and return (n, classes) probabilities."""
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    outputs = []
-    for start in range(0, len(inputs), BATCH):
-        some = np.ascontiguousarray(inputs[start : start + BATCH])
-        interpreter.resize_tensor_input(source, some.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source, some)
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(sink).copy())
-    return np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
+def predict(path: Path, inputs: Inputs) -> Probabilities:
+    """Run the LiteRT file on (n, 28, 28, 1) inputs, some at a time; return (n, classes) probabilities."""
+    read = digit_reader(path)
+    parts = [read(inputs[start : start + BATCH, ..., 0]) for start in range(0, len(inputs), BATCH)]
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 def compare(original: Probabilities, exported: Probabilities) -> Parity:

@@ -233,6 +233,7 @@ class _Digits:
             loss="sparse_categorical_crossentropy",
             jit_compile=False,
         )
+        network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
         for _ in range(EPOCHS):
             network.fit(augment(images, rng), labels, batch_size=128, epochs=1, verbose=0)
         return network

@@ -22,6 +22,7 @@ def judge(images: Images, labels: Labels) -> Callable[[Images], NDArray[np.float
     """Train it; what comes back tells how much some images look like a digit: its largest probability."""
     network = reference_network(len(DIGITS))
     network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
+    network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
     network.fit(as_inputs(images), labels, batch_size=128, epochs=2, verbose=0)
 
     def looks_like(some: Images) -> NDArray[np.floating]:
