@@ -23,7 +23,7 @@ from train.lines import Lines, line_of, long_enough
 from train.lines import pool as pool_of_lines
 from train.percent import percent
 from train.pool import pool
-from train.recipes import DIGITS, TUNED
+from train.recipes import DIGITS, TUNED, compile_for_processor
 from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
 from watcher.decode import decode
@@ -228,12 +228,8 @@ class _Digits:
         again = VIEWS // EPOCHS
         images = np.concatenate([*[self._images[chosen]] * again, self._others])
         labels = np.concatenate([*[self._labels[chosen]] * again, self._other_labels])
-        network.compile(
-            optimizer=_gentle(EPOCHS * -(-len(images) // 128)),
-            loss="sparse_categorical_crossentropy",
-            jit_compile=False,
-        )
-        network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
+        optimiser = _gentle(EPOCHS * -(-len(images) // 128))
+        compile_for_processor(network, optimizer=optimiser, loss="sparse_categorical_crossentropy")
         for _ in range(EPOCHS):
             network.fit(augment(images, rng), labels, batch_size=128, epochs=1, verbose=0)
         return network

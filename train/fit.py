@@ -21,7 +21,7 @@ from train.judge import judge
 from train.mnist import every_twelfth
 from train.percent import percent
 from train.pool import pool
-from train.recipes import DIGITS, fast
+from train.recipes import DIGITS, compile_for_processor, fast
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT, SERVES
@@ -205,11 +205,8 @@ def _train(
     say: Callable[[str], None],
 ) -> History:
     """Train `network` in place for `epochs` of `steps` batches; `before` is the number of epochs that others took."""
-    network.compile(
-        optimizer=recipe.optimiser(steps * epochs),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # slower than the plain graph on a processor
+    compile_for_processor(
+        network, optimizer=recipe.optimiser(steps * epochs), loss="categorical_crossentropy", metrics=["accuracy"]
     )
     history: History = []
     began = time.monotonic()

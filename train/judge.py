@@ -8,7 +8,7 @@ import numpy as np
 
 from train import export
 from train.augmentation import as_inputs
-from train.recipes import DIGITS, reference_network
+from train.recipes import DIGITS, compile_for_processor, reference_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 def judge(images: Images, labels: Labels) -> Callable[[Images], NDArray[np.floating]]:
     """Train it; what comes back tells how much some images look like a digit: its largest probability."""
     network = reference_network(len(DIGITS))
-    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
-    network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
+    compile_for_processor(network, optimizer="adam", loss="sparse_categorical_crossentropy")
     network.fit(as_inputs(images), labels, batch_size=128, epochs=2, verbose=0)
 
     def looks_like(some: Images) -> NDArray[np.floating]:

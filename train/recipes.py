@@ -123,6 +123,12 @@ def fast() -> Iterator[None]:
         keras.mixed_precision.set_global_policy(before)
 
 
+def compile_for_processor(network: keras.Model, **how: Any) -> None:
+    """Make a network ready to be trained, `how` as Keras's `compile` takes it."""
+    network.compile(**how, jit_compile=False)  # slower than the plain graph on a processor
+    network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
+
+
 def plain_adam(_: int) -> Any:
     """Make Adam with Keras's defaults."""
     return keras.optimizers.Adam()
