@@ -361,7 +361,7 @@ def test_an_audit_puts_accepted_values_before_a_person(tmp_path: Path) -> None:
 def mixed(folder: Path) -> list[Job]:
     """Two digits, a blank page and a broken file."""
     return dropped(
-        folder, a_png=png(digit("7")), b_png=png(digit("1")), c_png=png(paper()), d_png=png(digit("2"))[:100]
+        folder, a_png=png(digit("3")), b_png=png(digit("1")), c_png=png(paper()), d_png=png(digit("2"))[:100]
     )
 
 
