@@ -592,8 +592,8 @@ def test_34_35_scans_that_spoil_their_worker(folder: Folder) -> None:
     What decoders print is in the row's detail, not on the terminal.
     """
     folder.configure(limits={"seconds": 0.5}, workers=2)
-    reasons = {"DIE": "crashed_decoder", "HANG": "timed_out", "SLEEP": "timed_out", "EAT": "too_large", "PRINT": ""}
-    for number, word in enumerate(reasons):
+    reasons = {"DIE": "crashed_decoder", "HANG": "timed_out", "SLEEP": "timed_out", "EAT": "too_large"}
+    for number, word in enumerate([*reasons, "PRINT"]):
         folder.drop(f"{word}.png", marked(word, number))
     for number in range(55):
         folder.drop(f"{number}.png", small(number))
@@ -602,8 +602,8 @@ def test_34_35_scans_that_spoil_their_worker(folder: Folder) -> None:
     folder.check()
     for word, reason in reasons.items():
         row = rows[f"{word}.png"]
-        assert (row["reason"] if row["status"] == "failed" else "") == reason, word
-    assert all(rows[f"{number}.png"]["value"] == "7" for number in range(55))
+        assert (row["status"], row["reason"]) == ("failed", reason), word
+    assert all(rows[f"{name}.png"]["value"] == "7" for name in [*range(55), "PRINT"])
     details = {
         row["file"]: row["detail"]
         for delivery in folder.deliveries()

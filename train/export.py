@@ -68,7 +68,10 @@ def convert(network: keras.Model) -> bytes:
 
 
 def predict(path: Path, inputs: Inputs) -> Probabilities:
-    """Run the LiteRT file on (n, 28, 28, 1) inputs, some at a time; return (n, classes) probabilities."""
+    """Run the LiteRT file on (n, 28, 28, 1) inputs, some at a time; return (n, classes) probabilities.
+
+    Raises ModelError where that is no network.
+    """
     read = digit_reader(path)
     parts = [read(inputs[start : start + BATCH, ..., 0]) for start in range(0, len(inputs), BATCH)]
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
