@@ -12,6 +12,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks.fields import SEEDS, share
 from train import ctc
@@ -184,6 +185,27 @@ def test_the_network_takes_lines_of_any_width() -> None:
         said = network(np.zeros((1, HEIGHT, width, 1), np.float32)).numpy()
         assert said.shape == (1, ctc.MEMBERS, ctc.steps_of(width), CLASSES)
         assert said.sum(axis=3) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_fused_normalisation_is_that_of_keras() -> None:
+    """In training and after it they give the same, learn the same, and leave the same statistics behind."""
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(3, 2, (5, 8, 12, 16)).astype(np.float32)
+    wanted = rng.normal(0, 1, inputs.shape).astype(np.float32)
+    found = []
+    for kind in (keras.layers.BatchNormalization, ctc.FusedBatchNormalization):
+        layer = kind(momentum=0.95)
+        layer.build(inputs.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 16))
+        layer.beta.assign(np.linspace(-1, 1, 16))
+        with tf.GradientTape() as tape:
+            variable = tf.Variable(inputs)
+            trained = layer(variable, training=True)
+            loss = tf.reduce_mean(tf.square(trained - wanted))
+        learnt = tape.gradient(loss, [variable, *layer.trainable_variables])
+        found.append([trained, *learnt, *layer.get_weights(), layer(inputs, training=False)])
+    for keras_own, fused in zip(*found, strict=True):
+        assert np.asarray(fused) == pytest.approx(np.asarray(keras_own), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, as it saves

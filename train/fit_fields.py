@@ -122,7 +122,7 @@ def trained(
 ) -> keras.Model:
     """Train a field network, from `start` or anew."""
     with fast():
-        network = ctc.field_network()
+        network = ctc.field_network(ctc.FusedBatchNormalization)
         if start is not None:
             network.set_weights(start.get_weights())
         ctc.train(network, lines, optimiser, epochs=epochs, seed=seed, say=say)
