@@ -21,6 +21,7 @@ from train import pool as digit_pool
 from train.fields import GAPS, field, plain
 from train.hands import figure
 from train.lines import Lines, Task, long_enough, make_slice, pool
+from train.processor import FusedBatchNormalization
 from train.styles import STYLES
 from watcher.decoding import BLANK, CLASSES, Candidate
 from watcher.errors import ModelError
@@ -193,7 +194,7 @@ def test_the_fused_normalisation_is_that_of_keras() -> None:
     inputs = rng.normal(3, 2, (5, 8, 12, 16)).astype(np.float32)
     wanted = rng.normal(0, 1, inputs.shape).astype(np.float32)
     found = []
-    for kind in (keras.layers.BatchNormalization, ctc.FusedBatchNormalization):
+    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
         layer = kind(momentum=0.95)
         layer.build(inputs.shape)
         layer.gamma.assign(np.linspace(0.5, 2, 16))

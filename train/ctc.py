@@ -36,24 +36,6 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray
 """Inputs (n, HEIGHT, width, 1), their steps (n,), classes (n, longest) padded with -1, and how many (n,)."""
 
 
-class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras tells no types
-    """Keras's own, in training as one operation of TensorFlow's: a fifth of a step's time less.
-
-    Its weights are those of Keras's own, which is what has to be saved: that can be loaded without this program.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (n, height, width, channels) by its own mean and variance, where `training`."""
-        if not training:
-            return super().call(inputs, training=training, mask=mask)
-        normalised, *batch = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
-        )
-        for moving, one in zip((self.moving_mean, self.moving_variance), batch, strict=True):
-            moving.assign(moving * self.momentum + one * (1 - self.momentum))
-        return normalised
-
-
 def field_network(normalisation: type[layers.Layer] = layers.BatchNormalization) -> keras.Model:
     """Build MEMBERS networks of their own side by side: lines to (n, MEMBERS, steps, CLASSES) probabilities.
 

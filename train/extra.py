@@ -23,7 +23,8 @@ from train.lines import Lines, line_of, long_enough
 from train.lines import pool as pool_of_lines
 from train.percent import percent
 from train.pool import pool
-from train.recipes import DIGITS, TUNED, compile_for_processor
+from train.processor import compile_for_processor
+from train.recipes import DIGITS, TUNED
 from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
 from watcher.decode import decode

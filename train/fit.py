@@ -21,7 +21,8 @@ from train.judge import judge
 from train.mnist import every_twelfth
 from train.percent import percent
 from train.pool import pool
-from train.recipes import DIGITS, compile_for_processor, fast
+from train.processor import compile_for_processor, fast
+from train.recipes import DIGITS
 from train.shipped import calibrate_shipped
 from watcher import normalise
 from watcher.model import FORMAT, SERVES

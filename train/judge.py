@@ -8,7 +8,8 @@ import numpy as np
 
 from train import export
 from train.augmentation import as_inputs
-from train.recipes import DIGITS, compile_for_processor, reference_network
+from train.processor import compile_for_processor
+from train.recipes import DIGITS, reference_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,7 +13,7 @@ from train.mnist import every_twelfth, last_tenth
 from watcher.reading import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -105,28 +103,6 @@ def _convolutions(name: str, widths: Sequence[int], classes: int) -> keras.Model
     network.add(layers.Dropout(0.4))
     network.add(layers.Dense(classes, activation="softmax", dtype="float32"))
     return network
-
-
-@contextmanager
-def fast() -> Iterator[None]:
-    """Train in bfloat16 where the processor computes with it: twice as fast, and no worse for it."""
-    before = keras.mixed_precision.global_policy()
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        flags = ""
-    if "bf16" in flags:
-        keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
-
-
-def compile_for_processor(network: keras.Model, **how: Any) -> None:
-    """Make a network ready to be trained, `how` as Keras's `compile` takes it."""
-    network.compile(**how, jit_compile=False)  # slower than the plain graph on a processor
-    network.optimizer.build(network.trainable_variables)  # else the first step is traced twice
 
 
 def plain_adam(_: int) -> Any:
