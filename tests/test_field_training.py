@@ -21,7 +21,7 @@ from train import pool as digit_pool
 from train.fields import GAPS, field, plain
 from train.hands import figure
 from train.lines import Lines, Task, long_enough, make_slice, pool
-from train.processor import FusedBatchNormalization
+from train.processor import FusedBatchNormalization, fused
 from train.styles import STYLES
 from watcher.decoding import BLANK, CLASSES, Candidate
 from watcher.errors import ModelError
@@ -188,25 +188,33 @@ def test_the_network_takes_lines_of_any_width() -> None:
         assert said.sum(axis=3) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_fused_normalisation_is_that_of_keras() -> None:
+def test_a_fused_network_is_the_same() -> None:
     """In training and after it they give the same, learn the same, and leave the same statistics behind."""
     rng = np.random.default_rng(1)
     inputs = rng.normal(3, 2, (5, 8, 12, 16)).astype(np.float32)
     wanted = rng.normal(0, 1, inputs.shape).astype(np.float32)
+    own = keras.Sequential([keras.layers.Input(inputs.shape[1:]), keras.layers.BatchNormalization(momentum=0.95)])
+    own.set_weights([np.linspace(0.5, 2, 16), np.linspace(-1, 1, 16), np.zeros(16), np.ones(16)])
+    network = fused(own)
+    network.set_weights(own.get_weights())
+    assert isinstance(network.layers[0], FusedBatchNormalization)
     found = []
-    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
-        layer = kind(momentum=0.95)
-        layer.build(inputs.shape)
-        layer.gamma.assign(np.linspace(0.5, 2, 16))
-        layer.beta.assign(np.linspace(-1, 1, 16))
+    for one in (own, network):
         with tf.GradientTape() as tape:
             variable = tf.Variable(inputs)
-            trained = layer(variable, training=True)
+            trained = one(variable, training=True)
             loss = tf.reduce_mean(tf.square(trained - wanted))
-        learnt = tape.gradient(loss, [variable, *layer.trainable_variables])
-        found.append([trained, *learnt, *layer.get_weights(), layer(inputs, training=False)])
-    for keras_own, fused in zip(*found, strict=True):
-        assert np.asarray(fused) == pytest.approx(np.asarray(keras_own), rel=1e-3, abs=1e-3)
+        learnt = tape.gradient(loss, [variable, *one.trainable_variables])
+        found.append([trained, *learnt, *one.get_weights(), one(inputs, training=False)])
+    for keras_own, ours in zip(*found, strict=True):
+        assert np.asarray(ours) == pytest.approx(np.asarray(keras_own), rel=1e-3, abs=1e-3)
+
+
+def test_only_what_gets_faster_is_fused() -> None:
+    """Channels in sixteens."""
+    shape = keras.layers.Input((8, 12, 24))
+    (layer,) = fused(keras.Sequential([shape, keras.layers.BatchNormalization()])).layers
+    assert not isinstance(layer, FusedBatchNormalization)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, as it saves

@@ -36,35 +36,35 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray
 """Inputs (n, HEIGHT, width, 1), their steps (n,), classes (n, longest) padded with -1, and how many (n,)."""
 
 
-def field_network(normalisation: type[layers.Layer] = layers.BatchNormalization) -> keras.Model:
+def field_network() -> keras.Model:
     """Build MEMBERS networks of their own side by side: lines to (n, MEMBERS, steps, CLASSES) probabilities.
 
     Each learns for itself which steps lie on a digit: they can agree on whole values only, never step by step.
     """
     inputs = layers.Input((HEIGHT, None, 1))
-    members = [layers.Reshape((1, -1, CLASSES))(_member(inputs, normalisation)) for _ in range(MEMBERS)]
+    members = [layers.Reshape((1, -1, CLASSES))(_member(inputs)) for _ in range(MEMBERS)]
     return keras.Model(inputs, layers.Softmax(dtype="float32")(layers.Concatenate(axis=1)(members)), name="field")
 
 
-def _member(inputs: Any, normalisation: type[layers.Layer]) -> Any:
+def _member(inputs: Any) -> Any:
     """Seven 3×3 convolutions, then two along the line that see about three digits (455,592 parameters)."""
-
-    def normalised(x: Any) -> Any:
-        return layers.ReLU()(normalisation(momentum=0.95)(x))
-
     x = inputs
     for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (64, (2, 1)), (96, None)):
         x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)
         if pool:
             x = layers.MaxPooling2D(pool)(x)
-        x = normalised(x)
+        x = _normalised(x)
     x = layers.ZeroPadding2D((0, 1))(x)
-    x = normalised(layers.Conv2D(128, (HEIGHT // 8, 3), use_bias=False)(x))
+    x = _normalised(layers.Conv2D(128, (HEIGHT // 8, 3), use_bias=False)(x))
     x = layers.SpatialDropout2D(0.1)(x)
     for _ in range(2):
-        x = layers.Add()([x, normalised(layers.Conv2D(128, (1, 5), padding="same", use_bias=False)(x))])
+        x = layers.Add()([x, _normalised(layers.Conv2D(128, (1, 5), padding="same", use_bias=False)(x))])
     x = layers.Dropout(0.2)(x)
     return layers.Conv2D(STEPS * CLASSES, (1, 1))(x)
+
+
+def _normalised(x: Any) -> Any:
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
 
 
 def steps_of(width: int) -> int:

@@ -21,7 +21,7 @@ from train.judge import judge
 from train.mnist import every_twelfth
 from train.percent import percent
 from train.pool import pool
-from train.processor import compile_for_processor, fast
+from train.processor import compile_for_processor, fast, fused
 from train.recipes import DIGITS
 from train.shipped import calibrate_shipped
 from watcher import normalise
@@ -78,7 +78,7 @@ def fit(
     for member in range(recipe.members):
         keras.utils.set_random_seed(seed + MEMBER * member)
         with fast():
-            network = recipe.network(classes)
+            network = fused(recipe.network(classes))
             history += _train(
                 network,
                 recipe,

@@ -17,7 +17,7 @@ from train.field_readings import HELD, accuracy, as_image, held_back, reader, tr
 from train.fields import field
 from train.lines import Lines, pool
 from train.mnist import DataError, every_twelfth
-from train.processor import FusedBatchNormalization, fast
+from train.processor import fast, fused
 from train.recipes import averaged_adamw
 from train.shipped import draw, made_of, recipe_of
 from watcher.decoding import candidates
@@ -123,7 +123,7 @@ def trained(
 ) -> keras.Model:
     """Train a field network, from `start` or anew."""
     with fast():
-        network = ctc.field_network(FusedBatchNormalization)
+        network = fused(ctc.field_network())
         if start is not None:
             network.set_weights(start.get_weights())
         ctc.train(network, lines, optimiser, epochs=epochs, seed=seed, say=say)
