@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -102,6 +103,8 @@ def test_networks_learn_what_the_labels_say(data: Mnist, tmp_path: Path, monkeyp
     assert not (out / "confusion.png").exists()  # of the networks that were
     for file in ("digits.keras", "fields.keras"):  # the networks alone, without what trained them
         assert (out / file).stat().st_size < 1.2 * (MODEL / file).stat().st_size
+        layers = keras.models.load_model(out / file, compile=False).layers
+        assert all(type(layer).__module__.startswith("keras.") for layer in layers)  # it loads without this program
 
 
 def test_what_is_shown_again(data: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

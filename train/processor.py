@@ -39,8 +39,8 @@ def compile_for_processor(network: keras.Model, **how: Any) -> None:
 def fused(network: keras.Model) -> keras.Model:
     """The same network, made anew to be trained, with each normalisation as one operation where that is faster.
 
-    Its weights are those of `network`, in their order. That one is what has to be saved: it can be loaded without this
-    program.
+    Its weights are those of `network`, in their order. Only a network that was not made anew is to be saved: it can be
+    loaded without this program.
     """
 
     def again(layer: layers.Layer) -> layers.Layer:
