@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from watcher.calibration import Calibration
     from watcher.decode import Page
     from watcher.decoding import Candidate
+    from watcher.line import Line
 
-    Look = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], list[Candidate]]]
+    Look = Callable[[Line], tuple[NDArray[np.float32], list[Candidate]]]
 
 ROOT = Path(__file__).parent.parent
 SEEDS = range(5)  # of the strings and dates
@@ -68,8 +69,8 @@ def main() -> int:
         print(f"{arguments.model} has no network for fields", file=sys.stderr)
         return 1
 
-    def seen(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Candidate]]:
-        return look(image, read_line, read_digits)
+    def seen(line: Line) -> tuple[NDArray[np.float32], list[Candidate]]:
+        return look(line, read_line, read_digits)
 
     seeds = range(arguments.seeds)
     right_of = strings(data, seen, arguments.strings, seeds) | dates(data, seen, arguments.strings, seeds)
@@ -108,7 +109,7 @@ def share(
     for seed, index in product(seeds, range(count)):
         page, value = made(np.random.default_rng([seed, index]))
         line = normalise_line(page)
-        right += line is not None and seen(line.image)[1][0].value == value
+        right += line is not None and seen(line)[1][0].value == value
     return right, count * len(seeds)
 
 
@@ -122,7 +123,7 @@ def times(data: Mnist, seen: Look, calibration: Calibration, count: int) -> dict
         if line is None:
             continue
         found = time.perf_counter()
-        steps, values = seen(line.image)
+        steps, values = seen(line)
         told = time.perf_counter()
         read_field(steps, values, line, calibration, 1.0)
         done = time.perf_counter()

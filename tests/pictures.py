@@ -75,7 +75,8 @@ def field(value: str, status: Status, reason: str) -> tuple[Page, Line, Reading]
     """A page with room for a value, its line and its reading."""
     page = np.full((90, 60 * len(value) + 40), 245, np.uint8)
     digits = tuple(Digit(digit, 0.9, (25 + 60 * place, 20, 46, 55)) for place, digit in enumerate(value))
-    line = Line(np.ones((28, 28 * page.shape[1] // 90), np.float32), (15, 15, page.shape[1] - 30, 65), 0.0)
+    image = np.ones((28, 28 * page.shape[1] // 90), np.float32)
+    line = Line(image, (15, 15, page.shape[1] - 30, 65), 0.0, finer=lambda: image)
     return page, line, Reading(status, value, 0.9952, digits, reason, value[::-1], kind="field")
 
 

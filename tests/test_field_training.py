@@ -20,7 +20,7 @@ from train import lines as line_pool
 from train import pool as digit_pool
 from train.fields import GAPS, field, plain
 from train.hands import figure
-from train.lines import Lines, Task, long_enough, make_slice, pool
+from train.lines import Task, lines_of, long_enough, make_slice, pool
 from train.processor import FusedBatchNormalization, fused
 from train.styles import STYLES
 from watcher.decoding import BLANK, CLASSES, Candidate
@@ -265,14 +265,8 @@ def test_batches_hold_each_line_once(digits: tuple[Images, Labels]) -> None:
 def test_a_network_learns_to_read(digits: tuple[Images, Labels]) -> None:
     """Some hundred steps on short strings bring the loss down to a fraction."""
     keras.utils.set_random_seed(1)
-    planes, values = [], []
-    for index in range(96):
-        page, value = plain(*digits, 2, np.random.default_rng(index), GAPS["spaced"])
-        line = normalise_line(page)
-        assert line is not None
-        planes.append(np.rint(line.image * 255).astype(np.uint8))
-        values.append(value)
-    lines = Lines(tuple(planes), tuple(values))
+    lines = lines_of(plain(*digits, 2, np.random.default_rng(index), GAPS["spaced"]) for index in range(96))
+    assert len(lines) == 96
     history = ctc.train(
         ctc.field_network(), lines, lambda _: keras.optimizers.Adam(2e-3), epochs=12, seed=1, say=lambda _: None
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watcher.line import BODY, HEIGHT, LONGEST, boxes, normalise_line
+from watcher.line import BODY, FINER, HEIGHT, LONGEST, Line, boxes, normalise_line
 
 Page = NDArray[np.uint8]
 PLACES = (60, 120, 180, 240)  # pixels: the left of each figure
@@ -28,11 +28,16 @@ def drawn(paper: int = 235, ink: int = 40, top: int = 40, tall: int = 60, slope:
     return page
 
 
-def image(page: Page) -> NDArray[np.float32]:
+def line(page: Page) -> Line:
     """The line found on a page."""
     found = normalise_line(page)
     assert found is not None
-    return found.image
+    return found
+
+
+def image(page: Page) -> NDArray[np.float32]:
+    """What the network sees of it."""
+    return line(page).image
 
 
 def extent(plane: NDArray[np.float32]) -> tuple[int, int]:
@@ -45,6 +50,20 @@ def alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """How much two lines correlate, brought to one width."""
     wide = np.asarray(cv2.resize(other, (one.shape[1], one.shape[0])))
     return float(np.corrcoef(one.ravel(), wide.ravel())[0, 1])
+
+
+@pytest.mark.parametrize("wide", [1, 8])
+def test_the_line_to_cut_digits_from_is_the_same_line(wide: int) -> None:
+    """It is as many times as fine, and averages to what the network sees: slanting, on a form, or squeezed."""
+    form = np.full((240, 440), 60, np.uint8)
+    form[60:180, 50:390] = drawn(top=30)
+    for page in (drawn(top=70, slope=0.15), form, np.hstack([drawn()] * wide)):
+        found = line(page)
+        finer = found.finer()
+        height, width = found.image.shape
+        assert finer.shape == (FINER * height, FINER * width)
+        averaged = cv2.resize(finer, (width, height), interpolation=cv2.INTER_AREA)
+        assert np.abs(averaged - found.image).mean() < 0.02
 
 
 def test_the_writing_has_one_height() -> None:

@@ -142,7 +142,7 @@ def test_as_many_probabilities_as_classes() -> None:
 
 # Fields
 
-LINE = Line(np.zeros((32, 160), np.float32), (0, 0, 160, 32), 0.0)
+LINE = Line(np.zeros((32, 160), np.float32), (0, 0, 160, 32), 0.0, finer=lambda: np.zeros((64, 320), np.float32))
 
 
 def either(*places: str) -> NDArray[np.float32]:

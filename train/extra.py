@@ -19,7 +19,7 @@ from train.field_readings import HELD, calibrate_fields, held_back, reading_with
 from train.fit import RENDERING, measure
 from train.fit_fields import compare, trained
 from train.judge import judge
-from train.lines import Lines, line_of, long_enough
+from train.lines import Lines, in_steps, long_enough
 from train.lines import pool as pool_of_lines
 from train.percent import percent
 from train.pool import pool
@@ -29,7 +29,7 @@ from train.shipped import calibrate_shipped, recipe_of
 from train.stage import staged
 from watcher.decode import decode
 from watcher.errors import DigitdropError
-from watcher.line import HEIGHT
+from watcher.line import HEIGHT, normalise_line
 from watcher.model import FIELDS, SERVES, digit_reader, read_along
 from watcher.normalise import normalise
 from watcher.pipeline import read_whole
@@ -69,7 +69,7 @@ class Owned:
 
 def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
     """Take labelled crops through the normalisers; what is no number is left out."""
-    planes, values, images, labels, lost = [], [], [], [], 0
+    planes, values, finer, images, labels, lost = [], [], [], [], [], 0
     line_crops, image_crops = [], []
     for crop in crops:
         if not crop.is_number:
@@ -87,17 +87,18 @@ def load(folder: Path, crops: Sequence[Crop], limits: Limits) -> Owned:
                 labels.append(int(crop.value))
                 image_crops.append(crop.sha256)
         else:
-            plane = line_of(page)
-            if plane is None or not long_enough(plane.shape[1], crop.value):
+            line = normalise_line(page)
+            if line is None or not long_enough(line.image.shape[1], crop.value):
                 lost += 1
             else:
-                planes.append(plane)
+                planes.append(in_steps(line.image))
+                finer.append(in_steps(line.finer()))
                 values.append(crop.value)
                 line_crops.append(crop.sha256)
     shown = np.array(images, np.uint8).reshape(-1, 28, 28)
     return Owned(
         folder,
-        Lines(tuple(planes), tuple(values)),
+        Lines(tuple(planes), tuple(values), tuple(finer)),
         shown,
         np.array(labels, np.uint8),
         lost,
@@ -196,7 +197,7 @@ class _Fields:
         # Traced once, for lines of any width: layer by layer each would take ten times as long.
         run = tf.function(lambda line: network(line, training=False), input_signature=[LINE])
         read = reading_with(partial(read_along, lambda line: run(line).numpy()), self._read_digits)
-        found = [read(self._lines.planes[i]).value == self._lines.values[i] for i in chosen]
+        found = [read(self._lines[i]).value == self._lines.values[i] for i in chosen]
         return np.array(found)
 
     def publish(self, network: keras.Model, stage: Path, entry: dict[str, Any], checked: int) -> None:

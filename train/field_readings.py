@@ -9,7 +9,7 @@ import numpy as np
 
 from train import card
 from train.fields import GAPS, plain
-from train.lines import Lines, line_of, pool
+from train.lines import lines_of, pool
 from train.mnist import every_twelfth
 from train.shipped import FLOOR, Tried, draw, made_of
 from watcher.line import is_struck
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from train.lines import Lines
     from train.mnist import Images, Labels, Mnist
     from watcher.decoding import Candidate
+    from watcher.line import Line
     from watcher.model import LineReader, Network
 
-    Read = Callable[[NDArray[np.uint8]], Candidate]
+    Read = Callable[[Line], Candidate]
 
 HELD = 20_000  # fields made of digits held back, to calibrate with
 STRINGS = 1_000  # of each kind, of test digits
@@ -75,12 +75,7 @@ def reader(fields: Path, digits: Path) -> Read:
 
 def reading_with(read_line: LineReader, read_digits: Network) -> Read:
     """What the watcher reads on a line, with these networks."""
-    return lambda plane: look(as_image(plane), read_line, read_digits)[1][0]
-
-
-def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A line in 256 steps as the watcher has it."""
-    return np.asarray(plane / np.float32(255), np.float32)
+    return lambda line: look(line, read_line, read_digits)[1][0]
 
 
 def strings(mnist: Mnist, count: int, gap: tuple[int, int], seed: int) -> Lines:
@@ -89,20 +84,13 @@ def strings(mnist: Mnist, count: int, gap: tuple[int, int], seed: int) -> Lines:
 
 
 def _strings(images: Images, labels: Labels, count: int, gap: tuple[int, int] | None, seed: int) -> Lines:
-    planes, values = [], []
-    for index in range(count):
-        rng = np.random.default_rng([seed, index])
-        page, value = plain(images, labels, int(rng.integers(2, 8)), rng, gap)
-        plane = line_of(page)
-        if plane is not None:
-            planes.append(plane)
-            values.append(value)
-    return Lines(tuple(planes), tuple(values))
+    rngs = (np.random.default_rng([seed, index]) for index in range(count))
+    return lines_of((plain(images, labels, int(rng.integers(2, 8)), rng, gap) for rng in rngs), to_judge=True)
 
 
 def share(read: Read, lines: Lines) -> float:
     """The share of lines whose likeliest value is right."""
-    right = [read(plane).value == value for plane, value in zip(lines.planes, lines.values, strict=True)]
+    right = [read(lines[i]).value == value for i, value in enumerate(lines.values)]
     return float(np.mean(right))
 
 
@@ -117,11 +105,11 @@ def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tr
     tried: list[Tried] = []
     clean = _strings(images, labels, CLEAN * len(worn), None, seed)
     for what, floor, lines in (("strings", 0.0, clean), ("fields on made paper in strange hands", FLOOR, worn)):
-        best = [read(plane) for plane in lines.planes]
+        best = [read(lines[i]) for i in range(len(lines))]
         # As in the watcher: what is read as one digit or none is for the digit network.
         judged = [
-            (one, value, is_struck(as_image(plane)))
-            for one, value, plane in zip(best, lines.values, lines.planes, strict=True)
+            (one, value, is_struck(lines[i].image))
+            for i, (one, value) in enumerate(zip(best, lines.values, strict=True))
             if len(one.value) > 1
         ]
         scores = np.array([score_of(one) for one, _, _ in judged], np.float64)

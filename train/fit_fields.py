@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from train import card, ctc, export, plots
-from train.field_readings import HELD, accuracy, as_image, held_back, reader, tried_on_fields
+from train.field_readings import HELD, accuracy, held_back, reader, tried_on_fields
 from train.fields import field
-from train.lines import Lines, pool
+from train.lines import Lines, as_image, pool
 from train.mnist import DataError, every_twelfth
 from train.processor import fast, fused
 from train.recipes import averaged_adamw

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ from tqdm import tqdm
 
 from train import cache
 from train.fields import field
-from watcher.line import normalise_line
+from watcher.line import FINER, Line, normalise_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,9 +54,15 @@ class Lines:
 
     planes: tuple[NDArray[np.uint8], ...]  # (HEIGHT, width) each
     values: tuple[str, ...]
+    finer: tuple[NDArray[np.uint8], ...] = ()  # to judge by, each (FINER * HEIGHT, FINER * width); to learn from, none
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __getitem__(self, index: int) -> Line:
+        """A line to judge by, as the watcher has it."""
+        plane = self.planes[index]
+        return Line(as_image(plane), (0, 0, *plane.shape[::-1]), 0.0, finer=partial(as_image, self.finer[index]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +80,48 @@ def pool(images: Images, labels: Labels, seed: int, count: int, *, to_judge: boo
     """Make `count` fields of digits from `images`; what the normaliser does not find or is too narrow is left out."""
     path = cache.place("fields", f"{seed} {count} {to_judge}", images, labels, SOURCES)
     if kept := cache.take(path):
-        planes = np.split(kept["planes"], np.cumsum(kept["widths"])[:-1], axis=1)
-        return Lines(tuple(planes), tuple(kept["values"].tolist()))
+        ends = np.cumsum(kept["widths"])[:-1]
+        finer = np.split(kept["finer"], FINER * ends, axis=1) if to_judge else ()
+        return Lines(tuple(np.split(kept["planes"], ends, axis=1)), tuple(kept["values"].tolist()), tuple(finer))
     lines = _made(images, labels, seed, count, to_judge=to_judge)
-    side_by_side = np.concatenate(lines.planes, axis=1)
-    widths = np.array([plane.shape[1] for plane in lines.planes])
-    cache.keep(path, {"planes": side_by_side, "widths": widths, "values": np.array(lines.values)})
+    keep = {
+        "planes": np.concatenate(lines.planes, axis=1),
+        "widths": np.array([plane.shape[1] for plane in lines.planes]),
+        "values": np.array(lines.values),
+    }
+    cache.keep(path, keep | ({"finer": np.concatenate(lines.finer, axis=1)} if to_judge else {}))
     return lines
 
 
 def make_slice(task: Task) -> Lines:
     """Make one slice of fields."""
     cv2.setNumThreads(1)  # there is a process for each processor
-    planes, values = [], []
-    for index in range(task.count):
-        page, value = field(
-            task.images, task.labels, np.random.default_rng([*task.seed, index]), to_judge=task.to_judge
-        )
-        plane = line_of(page)
-        if plane is not None and long_enough(plane.shape[1], value):
-            planes.append(plane)
+    rngs = (np.random.default_rng([*task.seed, index]) for index in range(task.count))
+    made = (field(task.images, task.labels, rng, to_judge=task.to_judge) for rng in rngs)
+    return lines_of(made, to_judge=task.to_judge)
+
+
+def lines_of(made: Iterable[tuple[Page, str]], *, to_judge: bool = False) -> Lines:
+    """The lines that the watcher finds on pages of known values; where it finds none, or one too narrow, none."""
+    planes, values, finer = [], [], []
+    for page, value in made:
+        line = normalise_line(page)
+        if line is not None and long_enough(line.image.shape[1], value):
+            planes.append(in_steps(line.image))
             values.append(value)
-    return Lines(tuple(planes), tuple(values))
+            if to_judge:
+                finer.append(in_steps(line.finer()))
+    return Lines(tuple(planes), tuple(values), tuple(finer))
 
 
-def line_of(page: Page) -> NDArray[np.uint8] | None:
-    """The line that the watcher finds on a page, in 256 steps; None where it finds nothing."""
-    found = normalise_line(page)
-    return None if found is None else np.rint(found.image * 255).astype(np.uint8)
+def in_steps(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A line from 0 to 1 in 256 steps, to be kept."""
+    return np.rint(image * 255).astype(np.uint8)
+
+
+def as_image(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A line in 256 steps as the watcher has it."""
+    return np.asarray(plane / np.float32(255), np.float32)
 
 
 def long_enough(width: int, value: str) -> bool:
@@ -118,5 +139,7 @@ def _made(images: Images, labels: Labels, seed: int, count: int, *, to_judge: bo
             tqdm(workers.map(make_slice, tasks), "making fields", len(tasks), leave=False, disable=None, unit="slice")
         )
     return Lines(
-        tuple(plane for part in parts for plane in part.planes), tuple(value for part in parts for value in part.values)
+        tuple(plane for part in parts for plane in part.planes),
+        tuple(value for part in parts for value in part.values),
+        tuple(plane for part in parts for plane in part.finer),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from watcher.plane import components, middle, odd, one_plane, polarity, resized,
 from watcher.printed import cells
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 VERSION = 4
 HEIGHT = 32  # pixels of the network's input
 BODY = 24  # of those, the writing's height; the rest is margin
+FINER = 2  # times as fine is the line that digits are cut from: each is resampled once more
 LONGEST = 768  # pixels of width at most: what is longer is squeezed
 ASIDE = 0.3  # of the writing's height: the margin at its left and right
 
@@ -56,6 +58,7 @@ class Line:
     image: NDArray[np.float32]  # (HEIGHT, width), 0 paper to 1 ink: the network's input
     box: Box  # what it shows of the page
     slope: float  # of the line on the page, downwards to the right
+    finer: Callable[[], NDArray[np.float32]]  # cuts the same, (FINER * HEIGHT, FINER * width)
 
     def place(self, left: float, top: float, right: float, bottom: float) -> Box:
         """Where a part of the image stands on the page."""
@@ -137,7 +140,8 @@ def normalise_line(page: Page) -> Line | None:
     left, right = max(0.0, x0 * fx - side), min(float(width), x1 * fx + side)
     top, bottom = y0 * fy - above, y1 * fy + above
     box = round(left), round(top), max(1, round(right) - round(left)), max(1, round(bottom) - round(top))
-    return Line(_levelled(_cut(page, box, slope, sign)), box, slope)
+    cut = partial(_cut, page, box, slope, sign)
+    return Line(cut(), box, slope, finer=partial(cut, FINER))
 
 
 def has_only_cells(page: Page) -> bool:
@@ -197,19 +201,23 @@ def _closer(mask: Mask, width: int, height: int) -> Box | None:
     return (left, top, right - left, bottom - top) if bottom - top < CLOSER * height else None
 
 
-def _cut(page: Page, box: Box, slope: float, sign: int) -> Plane:
-    """The ink of the page in the box, set straight, at the height of the input; beyond the page there is none."""
+def _cut(page: Page, box: Box, slope: float, sign: int, finer: int = 1) -> NDArray[np.float32]:
+    """What of the page is in the box, set straight, `finer` times as high as the input; beyond the page there is none.
+
+    Of ink from 0 to 1: 1 is more than what the strokes usually hold.
+    """
     x, y, w, h = box
     reach = int(abs(slope) * w / 2) + 1 if slope else 0
     top, bottom = max(0, y - reach), min(page.shape[0], y + h + reach)
-    scale = HEIGHT / h
-    width = min(LONGEST, max(8, round(w * scale)))
+    width = finer * min(LONGEST, max(8, round(w * (HEIGHT / h))))
+    height = finer * HEIGHT
+    scale = height / h
     part = resized(page[top:bottom, x : x + w], width, max(1, round((bottom - top) * scale)))
-    ink = _ink(_grey(part), sign, HEIGHT)
-    tilt = slope * (w / h) * (HEIGHT / width)  # in pixels of the input, which may be squeezed
+    ink = _ink(_grey(part), sign, height)
+    tilt = slope * (w / h) * (height / width)  # in pixels of what is cut, which may be squeezed
     matrix = np.array([[1, 0, 0], [tilt, 1, (y - top) * scale - tilt * width / 2]], np.float32)
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(ink, matrix, (width, HEIGHT), flags=how), np.float32)
+    return _levelled(np.asarray(cv2.warpAffine(ink, matrix, (width, height), flags=how), np.float32))
 
 
 def _grey(page: Page) -> Plane:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from watcher.decoding import Candidate, candidates, penalised
-from watcher.line import BODY, HEIGHT, INKED
+from watcher.line import BODY, FINER, HEIGHT, INKED
 from watcher.normalise import as_mnist
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from watcher.line import Line
     from watcher.model import LineReader, Network
     from watcher.plane import Labels, Mask
 
@@ -30,21 +31,23 @@ SURE: Final = 0.99, 0.9  # of the likeliest value, for no look more in each of t
 SURE_OF_SEVERAL: Final = math.inf, 0.9  # the same where there may be one digit only
 SEVERAL = 0.05  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
-# The same where there are as many as the likeliest value has, and one of the values is what they say, with a
-# probability of at least SAID.
-WELL_CUT, SAID = 0.02, 0.1
-DIGIT = 0.28  # of BODY: what stands alone and is lower is no digit
-PART = 0.2  # of BODY: what is smaller is not even part of one
-END = 0.3  # of HEIGHT: what is lower and comes from above or below is the end of another line's writing
-RULED = 1.6  # of BODY: what runs level for so long is printed
-RUNG = 0.25  # of HEIGHT: what is narrower and stands between such lines, or edges, parts cells
+# The same where there are enough for the likeliest value, so that none seem to touch, and one of the values is what
+# they say, with a probability of at least SAID.
+WELL_CUT, SAID = 0.01, 0.8
+TALL, WRITING = FINER * HEIGHT, FINER * BODY  # pixels: the height of the line that digits are cut from, of its writing
+DIGIT = 0.28  # of WRITING: what stands alone and is lower is no digit
+PART = 0.2  # of WRITING: what is smaller is not even part of one
+END = 0.3  # of TALL: what is lower and comes from above or below is the end of another line's writing
+RULED = 1.6  # of WRITING: what runs level for so long is printed
+RUNG = 0.25  # of TALL: what is narrower and stands between such lines, or edges, parts cells
 OVER = 0.5  # of the narrower one's width: parts of one digit overlap so much, from above
+FAINT, AROUND = 0.25, 0.17  # of the ink's level, of WRITING: so faint, and so far from a digit, a stroke is still its
 
 
 def look(
-    image: NDArray[np.float32], read_line: LineReader, read_digits: Network, *, least: int = 0
+    line: Line, read_line: LineReader, read_digits: Network, *, least: int = 0
 ) -> tuple[NDArray[np.float32], list[Candidate]]:
-    """Read a line's (HEIGHT, width) image with the field network and, if need be, digit by digit.
+    """Read a line with the field network and, if need be, digit by digit.
 
     Where the first look hardly finds as many as `least` digits, it is left at that, and no value found.
 
@@ -53,7 +56,7 @@ def look(
     """
     # With a penalty two digits would be made of one with a foot, where there may be one only.
     heard = (lambda said: said) if least else penalised
-    said = heard(read_line(image))
+    said = heard(read_line(line.image))
     readings = [candidates(steps) for steps in said]
     if least:
         several = [math.exp(one.score) for found in readings for one in found if len(one.value) >= least]
@@ -63,11 +66,11 @@ def look(
     for sure, way in zip(SURE_OF_SEVERAL if least else SURE, WAYS, strict=True):
         if found[0].score > math.log(sure):
             break
-        readings += [candidates(steps) for steps in heard(read_line(_otherwise(image, *way)))]
+        readings += [candidates(steps) for steps in heard(read_line(_otherwise(line.image, *way)))]
         found = agreed(readings)
     # Where no other value is as near, the digits cannot make it the likelier one.
     if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
-        alone = standing_alone(image)
+        alone = standing_alone(line.finer())
         if len(alone):
             found = checked(found, read_digits(alone))
     return said[0], found
@@ -93,8 +96,7 @@ def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Can
     as near as that, nothing changes.
     """
     said = [likelihood(digits, one.value) for one in found]
-    count = np.count_nonzero(digits[:, -1] < 1 / 2)
-    miscut = WELL_CUT if count == len(found[0].value) and max(said) > SAID else MISCUT
+    miscut = WELL_CUT if len(digits) >= len(found[0].value) and max(said) > SAID else MISCUT
     if found[1].score <= found[0].score + math.log(miscut):
         return [*found]
     weighed = [
@@ -117,17 +119,20 @@ def likelihood(digits: NDArray[np.float32], value: str) -> float:
 
 
 def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The (n, 28, 28) inputs of the digit network for all that stands alone on a line and may be a digit."""
+    """The (n, 28, 28) inputs of the digit network for all that stands alone on a (TALL, width) line and may be a digit.
+
+    Strokes are told apart by their dark ink; what is faint around them is theirs all the same.
+    """
     mask = (image > INKED).astype(np.uint8)
-    slack = cv2.dilate(mask, np.ones((3, 1), np.uint8))
-    ruled = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, int(RULED * BODY)), np.uint8)), np.uint8)
+    slack = cv2.dilate(mask, np.ones((2 * FINER + 1, 1), np.uint8))
+    ruled = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, int(RULED * WRITING)), np.uint8)), np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask & ~ruled)
     x, y, w, h = stats[:, :4].T
     ends = np.pad(ruled[1:-1], ((1, 1), (0, 0)), constant_values=1)
-    from_above, from_below = (_any(ends, x, w, rows) for rows in (y - 2, y + h - 1))
-    rung = from_above & from_below & (w < RUNG * HEIGHT)
-    end = (from_above | from_below) & (h < END * HEIGHT)
-    written = (np.maximum(w, h) >= PART * BODY) & ~rung & ~end
+    from_above, from_below = (_any(ends, x, w, rows) for rows in (y - 2 * FINER, y + h - FINER))
+    rung = from_above & from_below & (w < RUNG * TALL)
+    end = (from_above | from_below) & (h < END * TALL)
+    written = (np.maximum(w, h) >= PART * WRITING) & ~rung & ~end
     written[0] = False
     groups: list[list[int]] = []
     for i in sorted(np.flatnonzero(written).tolist(), key=lambda i: int(x[i])):
@@ -138,21 +143,36 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
                 break
         else:
             groups.append([i])
+    owner = np.zeros(len(stats), np.int32)
+    high = [group for group in groups if (y[group] + h[group]).max() - y[group].min() >= DIGIT * WRITING]
+    for number, group in enumerate(high, start=1):
+        owner[group] = number
+    owned = _with_faint(owner[np.asarray(labels)], (image > FAINT) & (labels == 0) & (ruled == 0))
     ink = np.minimum(image * 1.25, 1)
     found = []
-    for group in groups:
-        top, bottom = y[group].min(), (y[group] + h[group]).max()
-        if bottom - top >= DIGIT * BODY:
-            left, right = x[group].min(), (x[group] + w[group]).max()
-            mine = np.isin(labels[top:bottom, left:right], group).astype(np.uint8)
-            found.append(as_mnist(ink[top:bottom, left:right] * cv2.dilate(mine, np.ones((3, 3), np.uint8))))
+    for number in range(1, len(high) + 1):
+        mine = (owned == number).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(mine)
+        part = slice(top, top + height), slice(left, left + width)
+        found.append(as_mnist(ink[part] * mine[part]))
     return np.array(found, np.float32).reshape(-1, 28, 28)
 
 
+def _with_faint(owned: Labels, faint: NDArray[np.bool_]) -> Labels:
+    """The digit that each pixel belongs to, 0 where none: `owned` tells it and, of what is `faint`, the nearest."""
+    distance, nearest = cv2.distanceTransformWithLabels(
+        (owned == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    number = np.zeros(int(nearest.max()) + 1, np.int32)
+    number[nearest[owned > 0]] = owned[owned > 0]
+    near = faint & (distance <= AROUND * WRITING)
+    return np.where(near, np.take(number, nearest), owned)
+
+
 def _any(mask: Mask, x: Labels, w: Labels, y: Labels) -> NDArray[np.bool_]:
-    """Whether there is any of the mask in each of the windows from x, w wide, and from y, three rows high."""
+    """Whether there is any of the mask in each of the windows from x, w wide, and from y, so high as slack takes."""
     windows = zip(x.tolist(), (x + w).tolist(), y.tolist(), strict=True)
-    return np.array([mask[max(0, top) : top + 3, left:right].any() for left, right, top in windows], np.bool_)
+    return np.array([mask[max(0, top) : top + 3 * FINER, left:right].any() for left, right, top in windows], np.bool_)
 
 
 def _otherwise(image: NDArray[np.float32], share: float, slant: float) -> NDArray[np.float32]:

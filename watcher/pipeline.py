@@ -182,7 +182,7 @@ class Reader:
             return
         with sheet.timed("read"):
             least = 0 if sheet.ink is None else 2  # else the digit network reads it
-            steps, found = look(sheet.line.image, self.read_line, self.predict, least=least)
+            steps, found = look(sheet.line, self.read_line, self.predict, least=least)
             if found:
                 judge = self.card.calibration("field")
                 # Under a rule of one digit the line only tells whether there are more.
