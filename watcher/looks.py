@@ -31,9 +31,9 @@ SURE: Final = 0.99, 0.9  # of the likeliest value, for no look more in each of t
 SURE_OF_SEVERAL: Final = math.inf, 0.9  # the same where there may be one digit only
 SEVERAL = 0.05  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
-# The same where there are enough for the likeliest value, so that none seem to touch, and one of the values is what
-# they say, with a probability of at least SAID.
-WELL_CUT, SAID = 0.01, 0.8
+# The same where there are enough for the likeliest value, so that none seem to touch, and they say, with a probability
+# of at least SAID, a value that is no longer: of slashes they make ones.
+WELL_CUT, SAID = 0.005, 0.8
 TALL, WRITING = FINER * HEIGHT, FINER * BODY  # pixels: the height of the line that digits are cut from, of its writing
 DIGIT = 0.28  # of WRITING: what stands alone and is lower is no digit
 PART = 0.2  # of WRITING: what is smaller is not even part of one
@@ -96,7 +96,8 @@ def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Can
     as near as that, nothing changes.
     """
     said = [likelihood(digits, one.value) for one in found]
-    miscut = WELL_CUT if len(digits) >= len(found[0].value) and max(said) > SAID else MISCUT
+    length = len(found[int(np.argmax(said))].value)
+    miscut = WELL_CUT if max(said) > SAID and length <= len(found[0].value) <= len(digits) else MISCUT
     if found[1].score <= found[0].score + math.log(miscut):
         return [*found]
     weighed = [
