@@ -157,6 +157,21 @@ def test_the_pool_is_what_the_watcher_would_see(digits: tuple[Images, Labels]) -
     assert all(np.array_equal(a, b) for (a, _), b in zip(expected, lines.planes, strict=True))
 
 
+def test_fields_to_judge_by_are_kept_as_the_watcher_has_them(
+    digits: tuple[Images, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, or taken from the cache, each has the line that digits are cut from beside what the network sees."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made, kept = pool(*digits, 9, 12, to_judge=True), pool(*digits, 9, 12, to_judge=True)
+    pages = [field(*digits, np.random.default_rng([9, 0, index]), to_judge=True) for index in range(12)]
+    found = [line for page, _ in pages if (line := normalise_line(page)) is not None]
+    assert len(made) == len(found)
+    for i, line in enumerate(found):
+        for judged in (made[i], kept[i]):
+            assert judged.image == pytest.approx(line.image, abs=1 / 500)
+            assert judged.finer() == pytest.approx(line.finer(), abs=1 / 500)
+
+
 def test_kept_fields_are_those_of_the_labels(
     digits: tuple[Images, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
