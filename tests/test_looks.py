@@ -147,12 +147,19 @@ def test_digits_that_were_cut_well_are_trusted_more(stands: tuple[dict[int, floa
         assert found == values
 
 
-@pytest.mark.parametrize(("other", "trusted"), [("7", True), ("177", False)])
-def test_digits_are_trusted_to_say_fewer_than_the_line_and_not_more(other: str, *, trusted: bool) -> None:
-    """What the line took for a digit may be a speck; what stands there besides its digits may be a slash."""
-    likely = 0.8
-    values = [Candidate("17", math.log(likely)), Candidate(other, math.log(likely * (WELL_CUT * MISCUT) ** 0.5))]
-    stands = {"7": ({10: 1.0}, {7: 1.0}), "177": ({1: 1.0}, {7: 1.0}, {7: 1.0})}[other]
+@pytest.mark.parametrize(
+    ("other", "stands", "trusted"),
+    [
+        ("7", ({10: 1.0}, {7: 1.0}), True),  # what the line took for a digit is a speck
+        ("7", ({7: 1.0},), False),  # the other may touch it
+        ("177", ({1: 1.0}, {7: 1.0}, {7: 1.0}), False),  # one of them may be a slash
+    ],
+)
+def test_digits_are_trusted_to_say_fewer_than_the_line_and_not_more(
+    other: str, stands: tuple[dict[int, float], ...], *, trusted: bool
+) -> None:
+    """Fewer, where there is enough for what the line says; more never."""
+    values = [Candidate("17", math.log(0.8)), Candidate(other, math.log(0.8 * (WELL_CUT * MISCUT) ** 0.5))]
     assert checked(values, digits(*stands))[0].value == (other if trusted else "17")
 
 

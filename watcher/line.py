@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VERSION = 4
 HEIGHT = 32  # pixels of the network's input
 BODY = 24  # of those, the writing's height; the rest is margin
-FINER = 2  # times as fine is the line that digits are cut from: each is resampled once more
+FINER = 2  # times as fine is the line that digits are cut from: those are resampled once more, which blurs
 LONGEST = 768  # pixels of width at most: what is longer is squeezed
 ASIDE = 0.3  # of the writing's height: the margin at its left and right
 

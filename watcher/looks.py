@@ -171,7 +171,7 @@ def _with_faint(owned: Labels, faint: NDArray[np.bool_]) -> Labels:
 
 
 def _any(mask: Mask, x: Labels, w: Labels, y: Labels) -> NDArray[np.bool_]:
-    """Whether there is any of the mask in each of the windows from x, w wide, and from y, so high as slack takes."""
+    """Whether there is any of the mask in each of the windows from x, w wide, and from y, 3 * FINER high."""
     windows = zip(x.tolist(), (x + w).tolist(), y.tolist(), strict=True)
     return np.array([mask[max(0, top) : top + 3 * FINER, left:right].any() for left, right, top in windows], np.bool_)
 
