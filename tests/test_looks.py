@@ -168,30 +168,39 @@ def rivals(first: float, second: float) -> list[Candidate]:
     return [Candidate("77", math.log(first)), Candidate("17", math.log(second))]
 
 
-def test_digits_are_read_only_where_they_can_change_something() -> None:
-    """Of a line that is surely read nothing more is asked; of a doubtful one its digits are."""
-    asked: list[int] = []
+@pytest.mark.parametrize(
+    ("sure", "stands", "asked", "ways"),
+    [
+        (0.996, "0740", 0, ()),  # nothing is as near
+        (0.7, "0740", 1, ()),  # what the digits say settles it
+        (0.7, "1740", 1, ()),  # and so they do where they say another of the likely values
+        (0.7, "", 1, WAYS),  # they say nothing, and are asked once
+    ],
+)
+def test_a_line_is_looked_at_until_it_is_settled(
+    sure: float, stands: str, asked: int, ways: tuple[tuple[float, float], ...]
+) -> None:
+    """Of a line that is surely read nothing more is asked; of a doubtful one its digits, and then further looks."""
+    counts: list[int] = []
+    widths: list[int] = []
 
     def read_digits(images: Plane) -> Plane:
-        asked.append(len(images))
-        return digits(*[{10: 1.0}] * len(images))
+        counts.append(len(images))
+        said = [int(digit) for digit in stands] or [BLANK] * len(images)
+        return digits(*({digit: 1.0} for digit in said))
 
-    for sure, ways in ((0.999, ()), (0.996, WAYS[:1]), (0.6, WAYS)):
-        widths: list[int] = []
+    def read_line(plane: Plane) -> Plane:
+        widths.append(plane.shape[1])
+        return np.stack([said("0740", sure)] * 2)
 
-        def read_line(plane: Plane, sure: float = sure, widths: list[int] = widths) -> Plane:
-            widths.append(plane.shape[1])
-            return np.stack([said("0740", sure)] * 2)
-
-        shown = line(drawn())
-        steps, found = look(shown, read_line, read_digits)
-        assert found[0].value == "0740"
-        assert np.array_equal(steps, penalised(said("0740", sure)))
-        expected = [(1, 0), *ways]
-        assert widths == [
-            pytest.approx(share * shown.image.shape[1] + abs(slant) * HEIGHT, abs=1) for share, slant in expected
-        ]
-    assert asked == [len(PLACES)]
+    shown = line(drawn())
+    steps, found = look(shown, read_line, read_digits)
+    assert found[0].value == (stands or "0740")
+    assert np.array_equal(steps, penalised(said("0740", sure)))
+    assert widths == [
+        pytest.approx(share * shown.image.shape[1] + abs(slant) * HEIGHT, abs=1) for share, slant in [(1, 0), *ways]
+    ]
+    assert counts == [len(PLACES)] * asked
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Looks at one line of writing: as it is and, while it stays doubtful, wider, narrower and digit by digit.
+"""Looks at one line of writing: as it is and, while it stays doubtful, digit by digit, wider and narrower.
 
 The networks are handed in; else this is pure.
 """
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 WAYS: Final = (1.18, -0.18), (0.85, 0.18)
 """Times its own width, and slope of what is upright: a reading that a little of that changes is not to be relied on."""
-SURE: Final = 0.99, 0.9  # of the likeliest value, for no look more in each of these ways
-SURE_OF_SEVERAL: Final = math.inf, 0.9  # the same where there may be one digit only
+SURE = 0.95  # of the likeliest value among all that were found, for no look more
 SEVERAL = 0.05  # of the first look's probability, to go on where there may be one digit only
 MISCUT = 0.1  # how often digits that seem to stand alone are none, or not all
 # The same where there are enough for the likeliest value, so that none seem to touch, and they say, with a probability
@@ -58,22 +57,26 @@ def look(
     heard = (lambda said: said) if least else penalised
     said = heard(read_line(line.image))
     readings = [candidates(steps) for steps in said]
+
+    def look_otherwise(way: tuple[float, float]) -> None:
+        readings.extend(candidates(steps) for steps in heard(read_line(_otherwise(line.image, *way))))
+
+    ways = [*WAYS]
     if least:
         several = [math.exp(one.score) for found in readings for one in found if len(one.value) >= least]
         if sum(several) < SEVERAL * len(readings):
             return said[0], []
-    found = agreed(readings)
-    for sure, way in zip(SURE_OF_SEVERAL if least else SURE, WAYS, strict=True):
-        if found[0].score > math.log(sure):
-            break
-        readings += [candidates(steps) for steps in heard(read_line(_otherwise(line.image, *way)))]
+        look_otherwise(ways.pop(0))  # for these one look is not enough
+    digits: NDArray[np.float32] | None = None
+    while True:
         found = agreed(readings)
-    # Where no other value is as near, the digits cannot make it the likelier one.
-    if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
-        alone = standing_alone(line.finer())
-        if len(alone):
-            found = checked(found, read_digits(alone))
-    return said[0], found
+        # Where no other value is as near, the digits cannot make it the likelier one.
+        if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
+            digits = read_digits(standing_alone(line.finer())) if digits is None else digits
+            found = checked(found, digits)
+        if not ways or _share_of_first(found) > SURE:
+            return said[0], found
+        look_otherwise(ways.pop(0))
 
 
 def agreed(readings: Sequence[list[Candidate]]) -> list[Candidate]:
@@ -93,8 +96,10 @@ def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Can
     """Weigh values by (n, 11) probabilities of what stands alone on the line: ten digits and none.
 
     The line was cut right but for a share of MISCUT, or WELL_CUT, else the digits say nothing; where no other value is
-    as near as that, nothing changes.
+    as near as that, nothing changes, nor where nothing stands alone.
     """
+    if not len(digits):
+        return [*found]
     said = [likelihood(digits, one.value) for one in found]
     length = len(found[int(np.argmax(said))].value)
     miscut = WELL_CUT if max(said) > SAID and length <= len(found[0].value) <= len(digits) else MISCUT
@@ -129,23 +134,25 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
     ruled = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, int(RULED * WRITING)), np.uint8)), np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask & ~ruled)
     x, y, w, h = stats[:, :4].T
-    ends = np.pad(ruled[1:-1], ((1, 1), (0, 0)), constant_values=1)
+    ends = ruled.copy()
+    ends[[0, -1]] = 1
     from_above, from_below = (_any(ends, x, w, rows) for rows in (y - 2 * FINER, y + h - FINER))
     rung = from_above & from_below & (w < RUNG * TALL)
     end = (from_above | from_below) & (h < END * TALL)
     written = (np.maximum(w, h) >= PART * WRITING) & ~rung & ~end
     written[0] = False
+    left, top, right, bottom = (side.tolist() for side in (x, y, x + w, y + h))  # NumPy's numbers are slow one by one
     groups: list[list[int]] = []
-    for i in sorted(np.flatnonzero(written).tolist(), key=lambda i: int(x[i])):
+    for i in sorted(np.flatnonzero(written).tolist(), key=left.__getitem__):
         for group in groups:
-            first, last = x[group].min(), (x[group] + w[group]).max()
-            if min(last, x[i] + w[i]) - x[i] > OVER * min(last - first, w[i]):
+            first, last = min(left[j] for j in group), max(right[j] for j in group)
+            if min(last, right[i]) - left[i] > OVER * min(last - first, right[i] - left[i]):
                 group.append(i)
                 break
         else:
             groups.append([i])
     owner = np.zeros(len(stats), np.int32)
-    high = [group for group in groups if (y[group] + h[group]).max() - y[group].min() >= DIGIT * WRITING]
+    high = [one for one in groups if max(bottom[j] for j in one) - min(top[j] for j in one) >= DIGIT * WRITING]
     for number, group in enumerate(high, start=1):
         owner[group] = number
     owned = _with_faint(owner[np.asarray(labels)], (image > FAINT) & (labels == 0) & (ruled == 0))
@@ -153,10 +160,15 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
     found = []
     for number in range(1, len(high) + 1):
         mine = (owned == number).astype(np.uint8)
-        left, top, width, height = cv2.boundingRect(mine)
-        part = slice(top, top + height), slice(left, left + width)
+        x0, y0, width, height = cv2.boundingRect(mine)
+        part = slice(y0, y0 + height), slice(x0, x0 + width)
         found.append(as_mnist(ink[part] * mine[part]))
     return np.array(found, np.float32).reshape(-1, 28, 28)
+
+
+def _share_of_first(found: Sequence[Candidate]) -> float:
+    """How much of what all values have together the likeliest has."""
+    return 1 / sum(math.exp(one.score - found[0].score) for one in found)
 
 
 def _with_faint(owned: Labels, faint: NDArray[np.bool_]) -> Labels:
