@@ -91,6 +91,15 @@ def test_faint_ink_belongs_to_the_digit_beside_it(ink: int, *, there: bool) -> N
     assert ((found[1] - plain[1]).clip(0).sum() > 3) == there
 
 
+@pytest.mark.parametrize(("top", "stands"), [(0, 1), (20, 2)])
+def test_the_end_of_another_line_is_no_digit(top: int, stands: int) -> None:
+    """What is low and comes in over the edge is of the line above."""
+    image = np.zeros((TALL, 160), np.float32)
+    image[8:56, 30:36] = 1
+    image[top : top + 17, 100:108] = 1
+    assert len(standing_alone(image)) == stands
+
+
 def test_nothing_stands_on_an_empty_line() -> None:
     """An empty line gives no inputs, in their shape."""
     assert standing_alone(np.zeros((TALL, 160), np.float32)).shape == (0, 28, 28)
@@ -161,6 +170,12 @@ def test_digits_are_trusted_to_say_fewer_than_the_line_and_not_more(
     """Fewer, where there is enough for what the line says; more never."""
     values = [Candidate("17", math.log(0.8)), Candidate(other, math.log(0.8 * (WELL_CUT * MISCUT) ** 0.5))]
     assert checked(values, digits(*stands))[0].value == (other if trusted else "17")
+
+
+def test_where_nothing_stands_alone_nothing_is_weighed() -> None:
+    """Without digits no value gains, nor does the empty one, which alone they would not contradict."""
+    values = [*rivals(0.6, 0.3), Candidate("", math.log(0.1))]
+    assert checked(values, digits()) == values
 
 
 def rivals(first: float, second: float) -> list[Candidate]:
