@@ -201,7 +201,7 @@ def test_a_line_is_looked_at_until_it_is_settled(
 
     def read_digits(images: Plane) -> Plane:
         counts.append(len(images))
-        said = [int(digit) for digit in stands] or [BLANK] * len(images)
+        said = [int(digit) for digit in stands] or [10] * len(images)
         return digits(*({digit: 1.0} for digit in said))
 
     def read_line(plane: Plane) -> Plane:

@@ -250,7 +250,7 @@ def _lit(paper: Plane) -> Plane | float:
 
 
 def _levelled(ink: Plane, finer: int) -> NDArray[np.float32]:
-    """Ink from 0 to 1: 1 is what the strokes usually hold, of which as many pixels tell however fine they are."""
+    """Ink from 0 to 1: 1 is what the strokes usually hold; a finer line's is told by no more pixels."""
     some = np.sort(ink[::finer, ::finer], axis=None)
     strokes = some[some > 0.4 * some[int(0.985 * some.size)]]
     level = max(middle(strokes) if strokes.size else 0.0, MIN_CONTRAST)

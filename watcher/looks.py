@@ -72,7 +72,8 @@ def look(
         found = agreed(readings)
         # Where no other value is as near, the digits cannot make it the likelier one.
         if len(found) > 1 and found[1].score > found[0].score + math.log(WELL_CUT):
-            digits = read_digits(standing_alone(line.finer())) if digits is None else digits
+            if digits is None:
+                digits = read_digits(standing_alone(line.finer()))
             found = checked(found, digits)
         if not ways or _share_of_first(found) > SURE:
             return said[0], found
