@@ -15,6 +15,7 @@ import numpy as np
 from watcher.decoding import Candidate, candidates, penalised
 from watcher.line import BODY, FINER, HEIGHT, INKED
 from watcher.normalise import as_mnist
+from watcher.plane import components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,14 +116,14 @@ def checked(found: Sequence[Candidate], digits: NDArray[np.float32]) -> list[Can
 
 def likelihood(digits: NDArray[np.float32], value: str) -> float:
     """How likely what stands alone, each a digit or none, says `value`."""
-    so_far = np.zeros(len(value) + 1)
-    so_far[0] = 1
+    so_far = [1.0] + [0.0] * len(value)  # for each beginning of the value; so few numbers take NumPy longer
     places = [int(digit) for digit in value]
-    for row in digits:
-        grown = so_far * row[-1]
-        grown[1:] += so_far[:-1] * row[places]
-        so_far = grown
-    return float(so_far[-1])
+    for row in digits.tolist():
+        none = row[-1]
+        for length in range(len(value), 0, -1):
+            so_far[length] = so_far[length] * none + so_far[length - 1] * row[places[length - 1]]
+        so_far[0] *= none
+    return so_far[-1]
 
 
 def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,7 +134,7 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
     mask = (image > INKED).astype(np.uint8)
     slack = cv2.dilate(mask, np.ones((2 * FINER + 1, 1), np.uint8))
     ruled = np.asarray(cv2.morphologyEx(slack, cv2.MORPH_OPEN, np.ones((1, int(RULED * WRITING)), np.uint8)), np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask & ~ruled)
+    labels, stats, _ = components(mask & ~ruled)
     x, y, w, h = stats[:, :4].T
     ends = ruled.copy()
     ends[[0, -1]] = 1
@@ -156,7 +157,7 @@ def standing_alone(image: NDArray[np.float32]) -> NDArray[np.float32]:
     high = [one for one in groups if max(bottom[j] for j in one) - min(top[j] for j in one) >= DIGIT * WRITING]
     for number, group in enumerate(high, start=1):
         owner[group] = number
-    owned = _with_faint(owner[np.asarray(labels)], (image > FAINT) & (labels == 0) & (ruled == 0))
+    owned = _with_faint(np.take(owner, labels), (image > FAINT) & (labels == 0) & (ruled == 0))
     ink = np.minimum(image * 1.25, 1)
     found = []
     for number in range(1, len(high) + 1):

@@ -43,9 +43,9 @@ _WAYS = _UP, _UP.T, _TILTED, np.ascontiguousarray(_TILTED[::-1])
 
 def without_lines(mask: Mask) -> tuple[Mask, Strokes]:
     """The mask less what is ruled or framed, and its strokes; those that cross a line stay whole."""
-    ruled = _framed(mask)
-    strokes = components(mask & ~ruled)
-    ruled |= _boxed(strokes) | _ringed(strokes)
+    framed, within = _framed(mask)
+    strokes = components(mask & ~framed)
+    ruled = framed | _boxed(strokes) | _ringed(strokes)
     across, down = _straight(mask & ~ruled), _straight((mask & ~ruled).T).T
     if across.any() or down.any():
         # First what runs along the rim, then, beside what is left, what runs through the middle.
@@ -55,24 +55,26 @@ def without_lines(mask: Mask) -> tuple[Mask, Strokes]:
             ruled |= _ruled(here[0], rest) | _ruled(here[1].T, rest.T).T
     if not ruled.any():
         return mask, strokes
-    rest = _bridged(mask & ~ruled, ruled)
-    return rest, components(rest)
+    return within if within and np.array_equal(ruled, framed) else _without(ruled, mask)
 
 
-def _bridged(rest: Mask, ruled: Mask) -> Mask:
-    """The rest with its strokes whole again where a removed line had crossed them, whichever way they ran."""
+def _without(ruled: Mask, mask: Mask) -> tuple[Mask, Strokes]:
+    """The mask less what is ruled, its strokes whole again where a line had crossed them whichever way; and those."""
+    rest = mask & ~ruled
     bridges = np.zeros_like(rest)
     for way in _WAYS:
         bridges |= np.asarray(cv2.morphologyEx(rest, cv2.MORPH_CLOSE, way), np.uint8)
-    return rest | bridges & ruled
+    rest |= bridges & ruled
+    return rest, components(rest)
 
 
-def _framed(mask: Mask) -> Mask:
-    """The lines of a frame, a table or squared paper: they run from edge to edge or from line to line, both ways.
+def _framed(mask: Mask) -> tuple[Mask, tuple[Mask, Strokes] | None]:
+    """The lines of a frame, a table or squared paper; and, where there are any, the mask without them and its strokes.
 
-    One such line may be a stroke in a crop cut tight; a line each way, or three one way, are none.
+    They run from edge to edge or from line to line, both ways: one such line may be a stroke in a crop cut tight; a
+    line each way, or three one way, are none.
     """
-    nothing = np.zeros_like(mask)
+    nothing = np.zeros_like(mask), None
     rims = mask[:NEAR], mask[-NEAR:], mask[:, :NEAR], mask[:, -NEAR:]
     up, down, left, right = (bool(rim.any()) for rim in rims)
     if not ((up and down) or (left and right)):  # nothing can run from edge to edge
@@ -112,9 +114,10 @@ def _framed(mask: Mask) -> Mask:
             ],
         )
     both = ruled[0] | ruled[1].T
-    stats = components(_bridged(mask & ~both, both)).stats
+    rest, strokes = _without(both, mask)
     # A 0 like a box, a 1 or a 7 cut at the ink: nothing to speak of would be left of them.
-    return both if len(stats) > 1 and stats[1:, 2:4].max() > MIN_REST * WORK else nothing
+    is_left = len(strokes.stats) > 1 and strokes.stats[1:, 2:4].max() > MIN_REST * WORK
+    return (both, (rest, strokes)) if is_left else nothing
 
 
 class _Line(NamedTuple):
