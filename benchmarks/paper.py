@@ -217,7 +217,7 @@ def main() -> None:
         parser.error(f"unknown kind {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     cv2.setNumThreads(1)
     data = mnist.load(arguments.data, arguments.data)
-    held_back = mnist.every_twelfth(len(data.train_images))
+    held_back = mnist.every_twelfth_pair(len(data.train_images))
     images, labels = data.train_images[held_back], data.train_labels[held_back]
     card, predict = model.load(arguments.model)
     digits = [index for index, name in enumerate(card.classes) if name != NONE]

@@ -81,9 +81,9 @@ def drawn(tmp_path: Path) -> str:
     """A folder like MNIST's, of blank images."""
     folder = tmp_path / "drawn"
     folder.mkdir()
-    labels = np.repeat(np.arange(10, dtype=np.uint8), 12)  # each digit is among those held back
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 24)  # each digit is among those held back
     for part in ("train", "t10k"):
-        for name, values in (("images-idx3", np.zeros((120, 28, 28), np.uint8)), ("labels-idx1", labels)):
+        for name, values in (("images-idx3", np.zeros((240, 28, 28), np.uint8)), ("labels-idx1", labels)):
             head = struct.pack(f">I{values.ndim}I", 0x800 + values.ndim, *values.shape)
             (folder / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
     return str(folder)

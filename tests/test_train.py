@@ -78,7 +78,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, count in (("train", TRAINED), ("t10k", 200)):
         labels = rng.integers(0, 10, count).astype(np.uint8)
         if part == "train":
-            labels[11:131:12] = np.arange(10)  # so that each digit is among those held back, of a few images too
+            labels[23:263:24] = np.arange(10)  # so that each digit is among those held back, of a few images too
         images = np.stack([draw(int(label), rng) for label in labels])
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
@@ -361,6 +361,20 @@ def test_the_reference_network_is_the_reference_to_the_letter() -> None:
     assert (recipe.epochs, recipe.batch) == (5, 64)
     assert recipe.optimiser(100).__class__.__name__ == "Adam"
     assert np.flatnonzero(recipe.held_back(60000)).tolist() == list(range(54000, 60000))
+
+
+def test_held_back_are_digits_of_both_groups_of_writers() -> None:
+    """MNIST's writers take turns: as many images of even as of odd number are held back, each of them by one network.
+
+    Fields are calibrated on what neither network is trained on.
+    """
+    pytest.importorskip("tensorflow")
+    from train.recipes import RECIPES  # noqa: PLC0415
+
+    held_back = RECIPES["paper"].held_back(60000)
+    assert held_back[::2].sum() == held_back[1::2].sum() == 2500
+    assert not (mnist.unseen(60000) & ~(held_back & mnist.every_twelfth(60000))).any()
+    assert mnist.unseen(60000).sum() == 2500
 
 
 def test_a_fit_leaves_a_model_that_the_watcher_serves(reference: Path, data: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
-from train.mnist import every_twelfth
+from train.mnist import every_twelfth_pair
 from train.percent import percent
 from train.pool import pool
 from train.processor import compile_for_processor, fast, fused
@@ -124,7 +124,7 @@ def publish(
         **measured,
         "calibration": {},
     }
-    if recipe.held_back is every_twelfth:  # else fields would be calibrated on what it was trained on
+    if recipe.held_back is every_twelfth_pair:  # else fields would be calibrated on what it was trained on
         _keep_fields(out / card.NAME, result)
     card.write(out / card.NAME, result)
     result = calibrate_shipped(out, mnist, say)

@@ -16,7 +16,7 @@ from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, held_back, reader, tried_on_fields
 from train.fields import field
 from train.lines import Lines, as_image, pool
-from train.mnist import DataError, every_twelfth
+from train.mnist import DataError, every_twelfth, every_twelfth_pair
 from train.processor import fast, fused
 from train.recipes import averaged_adamw
 from train.shipped import draw, made_of, recipe_of
@@ -51,7 +51,7 @@ def check_beside(out: Path, mnist: Mnist, only: str | None) -> None:
     anew = f"train both, or the digits first: fit --only digits --out {out}"
     if only == "fields" and not entry:
         raise ModelError(f"{out} holds no digit network yet; {anew}")
-    if only == "fields" and recipe_of(entry, out, mnist).held_back is not every_twelfth:
+    if only == "fields" and recipe_of(entry, out, mnist).held_back is not every_twelfth_pair:
         recipe = entry["recipe"]
         raise ModelError(
             f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "

@@ -164,9 +164,9 @@ def one(rng: np.random.Generator) -> list[Stroke]:
     """A 1 with a flag of any length up to the stem's own, straight or curved, on a foot or not: arcs of points."""
     lean = rng.uniform(-0.05, 0.05)
     stem = np.array([[0.0, 0.0], [lean / 2 + rng.normal(0, 0.015), 0.5], [lean, 1.0]])
-    # The nearer to the horizontal the shorter: a long and level flag is the bar of a 7.
-    angle = np.radians(rng.uniform(14, 62))
-    length = rng.uniform(0.15, 0.95 if angle < np.radians(45) else 0.55)
+    # The nearer to the horizontal the shorter: a long and level flag, or one that a slant makes so, is the bar of a 7.
+    angle = np.radians(rng.uniform(14, 50))
+    length = rng.uniform(0.15, 0.95 if angle < np.radians(38) else 0.45)
     end = length * np.array([-np.sin(angle), np.cos(angle)])
     across = np.array([-end[1], end[0]])
     arcs = [np.array([end, end / 2 + across * rng.normal(0, 0.12), [0, 0]]), stem]
@@ -187,7 +187,7 @@ def seven(rng: np.random.Generator) -> list[Stroke]:
     arcs = [top, np.array([top[-1], middle, foot])]
     if rng.random() < 0.35:
         arcs.append(np.array([[rng.normal(0, 0.03), rng.uniform(0.1, 0.28)], top[0]]))
-    if rng.random() < 0.65:
+    if rng.random() < 0.5:
         reach = rng.uniform(0.14, 0.36)
         at = middle + (foot - top[-1]) * rng.uniform(-0.12, 0.14)
         tilt = np.array([reach, rng.normal(-0.03, 0.08)])

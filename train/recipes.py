@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from train.augmentation import as_inputs, augment
-from train.mnist import every_twelfth, last_tenth
+from train.mnist import every_twelfth_pair, last_tenth
 from watcher.reading import NONE
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ RECIPES = {
             network=paper_network,
             optimiser=averaged_adamw,
             samples=partly_augmented,
-            held_back=every_twelfth,
-            epochs=8,
+            held_back=every_twelfth_pair,
+            epochs=10,
             batch=128,
             refresh=200,
             members=2,
@@ -144,7 +144,7 @@ RECIPES = {
             network=compact_network,
             optimiser=averaged_adamw,
             samples=augmented,
-            held_back=every_twelfth,
+            held_back=every_twelfth_pair,
             epochs=15,
             batch=128,
             refresh=100,

@@ -176,8 +176,8 @@ def _add(ink: Image, label: int, rng: np.random.Generator) -> None:
     if label == 1 and w < 0.6 * h:
         top = centre(y + thick // 2), y + thick / 2
         if rng.random() < 0.8:
-            angle = np.radians(rng.uniform(18, 60))
-            length = h * rng.uniform(0.25, 0.75 if angle < np.radians(45) else 0.5)
+            angle = np.radians(rng.uniform(18, 48))
+            length = h * rng.uniform(0.25, 0.75 if angle < np.radians(38) else 0.42)
             line(top, (top[0] - length * np.sin(angle), top[1] + length * np.cos(angle)))
         if rng.random() < 0.3:
             foot, reach = centre(y + h - 1 - thick // 2), h * rng.uniform(0.12, 0.35)
