@@ -66,6 +66,19 @@ def test_a_box_that_the_digit_touches_goes(name: str, gap: int) -> None:
     assert (left & ~written).sum() < 0.12 * (mask & ~written).sum()
 
 
+def test_a_box_within_a_frame_goes_too() -> None:
+    """What is ruled beside the lines of a frame goes with them."""
+    mask = plane()
+    for at in (4, SIDE - 5):
+        line(mask, (0, at), (SIDE, at))
+        line(mask, (at, 0), (at, SIDE))
+    cv2.rectangle(mask, (22, 18), (SIDE - 22, SIDE - 18), 1, 2)
+    written = digit(mask, "2")
+    rest, strokes = without_lines(mask)
+    assert np.array_equal(rest, written)
+    assert len(strokes.stats) == 2
+
+
 def test_lines_from_edge_to_edge_go_though_strokes_stand_on_them() -> None:
     """The corner of a frame: a line each way, the digit on both of them."""
     mask = plane()

@@ -118,6 +118,7 @@ def publish(
         "normaliser": normalise.VERSION,
         "files": {file: card.fingerprint(out / file) for file in (SERVES, "digits.keras")},
         "data": dict(mnist.sha256),
+        "held_back": recipe.held_back.__name__,
         "libraries": card.libraries(),
         **about,
         "parameters": network.count_params(),

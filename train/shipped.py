@@ -102,6 +102,11 @@ def recipe_of(entry: dict[str, Any], folder: Path, mnist: Mnist) -> Recipe:
     recipe = RECIPES.get(entry["recipe"].removesuffix(TUNED))
     if recipe is None:
         raise DataError(f"{folder} is a model by {entry['recipe']}; calibrate it on crops of your own: calibrate DIR")
+    if entry.get("held_back") != recipe.held_back.__name__:
+        raise DataError(
+            f"{folder} was trained when other images were held back; train it again, or calibrate it on crops of your "
+            "own: calibrate DIR"
+        )
     return recipe
 
 
