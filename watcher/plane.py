@@ -24,6 +24,7 @@ RIM_SAY = 0.3  # of the rim in which of paper and ink is the brighter: a shadow 
 EVEN, OTHER = 25, 50  # grey levels: a surface varies by less; paper differs from what is around it by more
 WINDOW, FILLED = 0.2, 0.65  # of the page: a field of paper is larger; of that: so much is paper, and not writing
 SAMPLES = 32  # rows and columns of a page that tell whether there may be one
+ABOUT = 0.7  # of what is filled: so much is by these few, at least
 COARSE = 3  # times: from which on a picture is halved first
 
 
@@ -82,8 +83,10 @@ def window(page: NDArray[np.uint8]) -> Box | None:
         return None
     some = _brightness(np.asarray(cv2.resize(page, (SAMPLES, SAMPLES), interpolation=cv2.INTER_NEAREST), np.uint8))
     edges = np.concatenate([some[0], some[-1], some[:, 0], some[:, -1]])
-    # Seldom does so much of a page differ from its rim, and a quick look tells: writing is less.
-    if np.count_nonzero(np.abs(some - middle(edges)) > OTHER) <= WINDOW * FILLED * some.size:
+    # Seldom does so much of a page differ from its rim, or fill a part of it, and a quick look tells: writing is less.
+    other = (np.abs(some - middle(edges)) > OTHER).astype(np.uint8)
+    _, _, w, h = cv2.boundingRect(other)
+    if np.count_nonzero(other) <= FILLED * max(WINDOW * other.size, ABOUT * w * h):
         return None
     scale = min(1.0, WORK / (height * width) ** 0.5)
     grey = _brightness(resized(page, max(8, round(width * scale)), max(8, round(height * scale))))
