@@ -198,9 +198,27 @@ def test_the_network_takes_lines_of_any_width() -> None:
     """Two steps for each four pixels of each of its members, each a distribution over the classes."""
     network = ctc.field_network()
     for width in (8, 64, 300):
-        said = network(np.zeros((1, HEIGHT, width, 1), np.float32)).numpy()
+        said = network(np.random.default_rng(1).random((1, HEIGHT, width, 1), np.float32)).numpy()
         assert said.shape == (1, ctc.MEMBERS, ctc.steps_of(width), CLASSES)
         assert said.sum(axis=3) == pytest.approx(1, abs=1e-4)
+
+
+def test_members_share_their_trunk_alone() -> None:
+    """Any weight behind the trunk changes what one member says and leaves the other; any of the trunk changes both."""
+    network = ctc.field_network()
+    line = np.random.default_rng(1).random((1, HEIGHT, 64, 1), np.float32)
+    before = network(line).numpy()
+    changed = []
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kept = layer.get_weights()
+            layer.set_weights([np.zeros_like(weights) for weights in kept])
+            after = network(line).numpy()
+            changed.append(tuple(not np.array_equal(before[:, i], after[:, i]) for i in range(ctc.MEMBERS)))
+            layer.set_weights(kept)
+    own = len(ctc.BRANCH) + 4
+    assert changed.count((True, True)) == len(ctc.TRUNK)
+    assert changed.count((True, False)) == changed.count((False, True)) == own
 
 
 def test_a_fused_network_is_the_same() -> None:

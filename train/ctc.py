@@ -20,12 +20,15 @@ from watcher.decoding import BLANK, CLASSES, SLASH
 from watcher.line import HEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from train.lines import Lines
 
 WRITTEN = {**{str(digit): digit for digit in range(10)}, "/": SLASH}  # the class of each sign that is to be learnt
 MEMBERS = 2  # networks that are trained and served as one
+# Filters and pooling of their first convolutions, which they share: these take long and tell strokes, not digits.
+TRUNK = (16, (2, 2)), (32, None), (48, (2, 2))
+BRANCH = (64, None), (64, (2, 1)), (96, None)  # the same of those behind, each member's own
 STRIDE = 4  # pixels of width for each column of the last map
 STEPS = 2  # for each such column: narrow digits that are alike stand close
 PIXELS = 96 * 128  # of width in a batch, about: long lines come in small batches
@@ -37,30 +40,34 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], NDArray
 
 
 def field_network() -> keras.Model:
-    """Build MEMBERS networks of their own side by side: lines to (n, MEMBERS, steps, CLASSES) probabilities.
+    """Build MEMBERS networks on one trunk (Lee et al. 2015): lines to (n, MEMBERS, steps, CLASSES) probabilities.
 
     Each learns for itself which steps lie on a digit: they can agree on whole values only, never step by step.
     """
     inputs = layers.Input((HEIGHT, None, 1))
-    members = [layers.Reshape((1, -1, CLASSES))(_member(inputs)) for _ in range(MEMBERS)]
+    trunk = _convolutions(inputs, TRUNK)
+    members = [layers.Reshape((1, -1, CLASSES))(_member(trunk)) for _ in range(MEMBERS)]
     return keras.Model(inputs, layers.Softmax(dtype="float32")(layers.Concatenate(axis=1)(members)), name="field")
 
 
-def _member(inputs: Any) -> Any:
-    """Seven 3×3 convolutions, then two along the line that see about three digits (455,592 parameters)."""
-    x = inputs
-    for filters, pool in ((16, (2, 2)), (32, None), (48, (2, 2)), (64, None), (64, (2, 1)), (96, None)):
-        x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)
-        if pool:
-            x = layers.MaxPooling2D(pool)(x)
-        x = _normalised(x)
-    x = layers.ZeroPadding2D((0, 1))(x)
+def _member(trunk: Any) -> Any:
+    """Four more 3×3 convolutions, then two along the line that see about three digits."""
+    x = layers.ZeroPadding2D((0, 1))(_convolutions(trunk, BRANCH))
     x = _normalised(layers.Conv2D(128, (HEIGHT // 8, 3), use_bias=False)(x))
     x = layers.SpatialDropout2D(0.1)(x)
     for _ in range(2):
         x = layers.Add()([x, _normalised(layers.Conv2D(128, (1, 5), padding="same", use_bias=False)(x))])
     x = layers.Dropout(0.2)(x)
     return layers.Conv2D(STEPS * CLASSES, (1, 1))(x)
+
+
+def _convolutions(x: Any, stack: Sequence[tuple[int, tuple[int, int] | None]]) -> Any:
+    for filters, pool in stack:
+        x = layers.Conv2D(filters, (3, 3), padding="same", use_bias=False)(x)
+        if pool:
+            x = layers.MaxPooling2D(pool)(x)
+        x = _normalised(x)
+    return x
 
 
 def _normalised(x: Any) -> Any:

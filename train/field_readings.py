@@ -10,7 +10,7 @@ import numpy as np
 from train import card
 from train.fields import GAPS, plain
 from train.lines import lines_of, pool
-from train.mnist import unseen
+from train.mnist import every_twelfth_pair
 from train.shipped import FLOOR, Tried, draw, made_of
 from watcher.line import is_struck
 from watcher.looks import look
@@ -54,7 +54,7 @@ def calibrate_fields(folder: Path, mnist: Mnist, say: Callable[[str], None], cou
 
 def held_back(mnist: Mnist, seed: int, count: int) -> Lines:
     """Make fields to measure by, of the digits that neither network trains on."""
-    held = unseen(len(mnist.train_images))
+    held = every_twelfth_pair(len(mnist.train_images))
     return pool(mnist.train_images[held], mnist.train_labels[held], seed + 1000, count, to_judge=True)
 
 
@@ -99,7 +99,7 @@ def tried_on_fields(read: Read, mnist: Mnist, worn: Lines, seed: int) -> list[Tr
 
     Those are written in stranger hands than were trained on (`train.fields.STRANGE`), since those that come will be.
     """
-    held = unseen(len(mnist.train_images))
+    held = every_twelfth_pair(len(mnist.train_images))
     images, labels = mnist.train_images[held], mnist.train_labels[held]
     name = f"{len(images):,} {'MNIST ' if mnist.is_original else ''}training images held back"
     tried: list[Tried] = []

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from train import card, export, plots
 from train.augmentation import Inputs, as_inputs
 from train.judge import judge
-from train.mnist import every_twelfth_pair
 from train.percent import percent
 from train.pool import pool
 from train.processor import compile_for_processor, fast, fused
@@ -125,8 +124,7 @@ def publish(
         **measured,
         "calibration": {},
     }
-    if recipe.held_back is every_twelfth_pair:  # else fields would be calibrated on what it was trained on
-        _keep_fields(out / card.NAME, result)
+    _keep_fields(out / card.NAME, result)
     card.write(out / card.NAME, result)
     result = calibrate_shipped(out, mnist, say)
     plots.draw(
@@ -285,12 +283,15 @@ def _write_history(path: Path, history: History) -> None:
 
 
 def _keep_fields(path: Path, entry: dict[str, Any]) -> None:
-    """Take over what the card at `path` says of the field network in its folder, where that is of the same data."""
+    """Take over what the card at `path` says of the field network in its folder, if that has the same images held back.
+
+    Else it would be calibrated on what it, or the digit network, was trained on.
+    """
     if not path.is_file():
         return
     before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     fields = before.get("fields") if before.get("format") == FORMAT and "field" in before["calibration"] else None
-    if fields is not None and fields["data"] == entry["data"]:
+    if fields is not None and all(fields.get(name) == entry[name] for name in ("data", "held_back")):
         entry["files"] |= {name: file for name, file in before["files"].items() if name.startswith("fields.")}
         entry["fields"], entry["calibration"]["field"] = fields, before["calibration"]["field"]
         if "extra" in before:  # the crops that it was tuned on

@@ -16,7 +16,7 @@ from train import card, ctc, export, plots
 from train.field_readings import HELD, accuracy, held_back, reader, tried_on_fields
 from train.fields import field
 from train.lines import Lines, as_image, pool
-from train.mnist import DataError, every_twelfth, every_twelfth_pair
+from train.mnist import DataError, every_twelfth_pair
 from train.processor import fast, fused
 from train.recipes import averaged_adamw
 from train.shipped import draw, made_of, recipe_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from train.mnist import Mnist
 
-EPOCHS = 8
+EPOCHS = 9
 FIELDS_MADE = 240_000  # to train on
 DIFFER = 0.04  # share of readings, a line by one network, in which the export may differ: half as many do, the doubtful
 REFRESH = 100  # batches over which batch normalisation is measured again, once the weights are averaged
@@ -51,14 +51,20 @@ def check_beside(out: Path, mnist: Mnist, only: str | None) -> None:
     anew = f"train both, or the digits first: fit --only digits --out {out}"
     if only == "fields" and not entry:
         raise ModelError(f"{out} holds no digit network yet; {anew}")
-    if only == "fields" and recipe_of(entry, out, mnist).held_back is not every_twelfth_pair:
+    digits = {name: value for name, value in entry.items() if name != "fields"}  # those are to be replaced
+    if only == "fields" and recipe_of(digits, out, mnist).held_back is not every_twelfth_pair:
         recipe = entry["recipe"]
         raise ModelError(
             f"{out} holds a digit network by the recipe {recipe}, which knows images that fields are calibrated with; "
             f"{anew}"
         )
-    if only == "digits" and entry.get("fields", {"data": mnist.sha256})["data"] != dict(mnist.sha256):
-        raise DataError(f"{out} holds a network for fields of other data; train both, or name another --out")
+    if only == "digits" and "fields" in entry:
+        fields = entry["fields"]
+        if fields["data"] != dict(mnist.sha256) or fields.get("held_back") != every_twelfth_pair.__name__:
+            raise DataError(
+                f"{out} holds a network for fields of other data, or for which other images were held back; "
+                "train both, or name another --out"
+            )
 
 
 def fit_fields(
@@ -70,7 +76,7 @@ def fit_fields(
     """
     started = time.monotonic()
     keras.utils.set_random_seed(seed)
-    held = every_twelfth(len(mnist.train_images))
+    held = every_twelfth_pair(len(mnist.train_images))
     say(f"making {count:,} fields of MNIST's digits; kept in the cache for the next time")
     lines = pool(mnist.train_images[~held], mnist.train_labels[~held], seed, count)
     network = trained(None, lines, epochs=epochs, seed=seed, say=say)
@@ -98,6 +104,7 @@ def publish(
         "input": {"shape": [HEIGHT, None, 1], "range": [0, 1], "ink": "bright"},
         "normaliser": VERSION,
         "data": dict(mnist.sha256),
+        "held_back": every_twelfth_pair.__name__,
         "libraries": card.libraries(),
         **about,
         "parameters": network.count_params(),

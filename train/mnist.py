@@ -109,16 +109,6 @@ def every_twelfth_pair(count: int) -> NDArray[np.bool_]:
     return np.asarray(np.arange(count) // 2 % 12 == 11)
 
 
-def every_twelfth(count: int) -> NDArray[np.bool_]:
-    """Hold back 5,000 of 60,000, as for the field network that ships: all of the group that is easier to read."""
-    return np.asarray(np.arange(count) % 12 == 11)
-
-
-def unseen(count: int) -> NDArray[np.bool_]:
-    """What neither a digit network nor a field network is trained on: 2,500 of 60,000."""
-    return every_twelfth_pair(count) & every_twelfth(count)
-
-
 def parse_idx(raw: bytes, name: str) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, as described on MNIST's own page; `name` is for the message."""
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":

@@ -97,12 +97,13 @@ def recipe_of(entry: dict[str, Any], folder: Path, mnist: Mnist) -> Recipe:
 
     Raises DataError where that is not what its networks were trained on.
     """
-    if any(trained["data"] != dict(mnist.sha256) for trained in (entry, entry.get("fields", entry))):
+    networks = entry, entry.get("fields", entry)
+    if any(trained["data"] != dict(mnist.sha256) for trained in networks):
         raise DataError(f"{folder} was trained on other data than this; its card says which.")
     recipe = RECIPES.get(entry["recipe"].removesuffix(TUNED))
     if recipe is None:
         raise DataError(f"{folder} is a model by {entry['recipe']}; calibrate it on crops of your own: calibrate DIR")
-    if entry.get("held_back") != recipe.held_back.__name__:
+    if any(trained.get("held_back") != recipe.held_back.__name__ for trained in networks):
         raise DataError(
             f"{folder} was trained when other images were held back; train it again, or calibrate it on crops of your "
             "own: calibrate DIR"

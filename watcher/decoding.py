@@ -17,7 +17,8 @@ CLASSES = 12
 LEADING = 0.05  # how likely a slash is to the network counts so much before the first digit: there it is mostly a 1
 PENALTY = 1.5  # taken off the log-probability of a blank
 BEAM = 8  # values kept at each step; more find nothing more, and take longer
-LEAST = 1e-4  # less likely digits are not followed up
+LEAST = 1e-3  # less likely digits are not followed up
+SLIGHT = 1e-5  # of the likeliest value so far: what adds less to one is left out
 SWAPS = 30  # runners-up that are tried in the place of a digit
 SURE = 0.999  # a step so surely blank changes nothing but the odds
 
@@ -72,6 +73,8 @@ def candidates(steps: NDArray[np.float32], beam: int = BEAM) -> list[Candidate]:
         for value, last, b, d in kept:
             for digit, p in likely:
                 more = (b if digit == last else b + d) * p
+                if more < SLIGHT:
+                    continue
                 longer = value + str(digit)
                 if longer in grown:
                     _, _, with_blank, with_digit = grown[longer]
