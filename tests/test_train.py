@@ -628,6 +628,19 @@ def test_networks_that_cannot_stand_side_by_side(data: Path, tmp_path: Path, cap
             part[name] = kept
 
 
+@pytest.mark.parametrize(("held_back", "kept"), [("every_twelfth_pair", True), ("last_tenth", False)])
+def test_fields_stay_where_the_same_is_held_back(held_back: str, kept: bool, tmp_path: Path) -> None:
+    """A digit network takes over the fields that were beside the last one only if both know the same images."""
+    pytest.importorskip("tensorflow")
+    from train.fit import _keep_fields  # noqa: PLC0415
+
+    path = Path(shutil.copy(ROOT / "model" / "card.json", tmp_path))
+    data = json.loads(path.read_text(encoding="utf-8"))["data"]
+    entry: dict[str, Any] = {"data": data, "held_back": held_back, "files": {}, "calibration": {}}
+    _keep_fields(path, entry)
+    assert ("fields" in entry, "field" in entry["calibration"], "fields.tflite" in entry["files"]) == (kept,) * 3
+
+
 @pytest.mark.parametrize("command", [["fit"], ["calibrate", "--shipped", "--model", str(ROOT / "model")]])
 def test_without_tensorflow(command: list[str], drawn: Path) -> None:
     """What needs it says in one line how to get it: from here, not by its name from wherever pip looks."""
