@@ -25,7 +25,7 @@ def expected(name: str) -> list[str]:
 
 
 def test_each_sample_is_read_right(folder: Folder) -> None:
-    """The samples come out with their values, one for review at most, the blank one as blank, the broken one failed."""
+    """The samples come out with their values, the blank one as blank, the broken one as failed."""
     folder.configure(patience=1.0, workers=2)
     names = [path.name for path in SAMPLES.iterdir() if path.suffix in {".png", ".jpg", ".webp", ".tif", ".bmp"}]
     for name in names:
@@ -37,8 +37,9 @@ def test_each_sample_is_read_right(folder: Folder) -> None:
         name: expected(name) for name in names
     }
     assert [read[name][0]["status"] for name in ("blank_box.png", "broken.png")] == ["blank", "failed"]
-    statuses = [row["status"] for name in names for row in read[name] if row["value"]]
-    assert sorted(statuses)[:-1] == ["accepted"] * (len(statuses) - 1)
+    # Its 7 leans like a 1: the confidence lies at the very threshold, and either status is right.
+    clear = {*names} - {"1847_ballpoint.jpg"}
+    assert {row["status"] for name in clear for row in read[name] if row["value"]} == {"accepted"}
 
 
 def test_read(folder: Folder, tmp_path: Path) -> None:

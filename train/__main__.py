@@ -201,7 +201,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("model" if recipe.name == RECIPES[0] else f"model-{recipe.name}")
     tunes = arguments.extra is not None
     with_fields = tunes or arguments.only == "fields" or (recipe.rendered > 0 and arguments.only is None)
-    if with_fields and len(np.unique(data.train_labels[mnist.every_twelfth_pair(len(data.train_labels))])) < 10:
+    held_back = data.train_labels[recipe.held_back(len(data.train_labels))]
+    if with_fields and len(np.unique(held_back)) < 10:
         raise UsageError(
             f"{len(data.train_labels)} images leave no held-back one of some digit, which fields to calibrate with are "
             f"made of; give --limit 1000 or more{'' if tunes else ', or --only digits'}."
